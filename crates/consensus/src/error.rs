@@ -1,0 +1,78 @@
+//! Why a block or a transaction is refused: Core's result classes and reject reasons.
+
+use std::fmt;
+
+/// Core's `BlockValidationResult`: decides whether a block is condemned and a peer punished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum BlockRejectKind {
+    /// Invalid by consensus rules: condemned for ever.
+    Consensus,
+    /// The header fails proof of work or a stateless header rule.
+    InvalidHeader,
+    /// The block's data does not match its header (malleated): never condemns the header.
+    Mutated,
+    /// The previous header is unknown.
+    MissingPrev,
+    /// A block that it builds on is invalid.
+    InvalidPrev,
+    /// The time is more than two hours ahead: transient, never condemned.
+    TimeFuture,
+    /// The header chain has too little work to be worth keeping.
+    LowWork,
+}
+
+/// A block refused: its class, Core's reject reason and a sentence of detail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockReject {
+    /// Class.
+    pub kind: BlockRejectKind,
+    /// Core's reject reason, such as `bad-cb-amount`.
+    pub reason: &'static str,
+    /// Core's debug message, or empty.
+    pub debug: String,
+}
+
+/// Core's `TxValidationResult`, as far as consensus and policy need it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TxRejectKind {
+    /// Invalid by consensus rules.
+    Consensus,
+    /// Inputs missing or spent.
+    MissingInputs,
+    /// A premature spend (coinbase maturity, lock time, sequence lock).
+    PrematureSpend,
+    /// Not standard: policy only.
+    NotStandard,
+    /// Standardness of the witness, or witness stripped: policy only.
+    WitnessMutated,
+    /// In the mempool or the chain already, or in conflict with what is there.
+    Conflict,
+    /// Fee, size or limits of the mempool.
+    MempoolPolicy,
+}
+
+/// A transaction refused: its class, Core's reject reason and detail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TxReject {
+    /// Class.
+    pub kind: TxRejectKind,
+    /// Core's reject reason, such as `bad-txns-in-belowout`. Owned because script failures carry the script error's
+    /// text, as `mempool-script-verify-flag-failed (Signature must be zero for failed CHECK(MULTI)SIG operation)`.
+    pub reason: std::borrow::Cow<'static, str>,
+    /// Core's debug message, or empty.
+    pub debug: String,
+}
+
+impl fmt::Display for BlockReject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.debug.is_empty() { f.write_str(self.reason) } else { write!(f, "{}, {}", self.reason, self.debug) }
+    }
+}
+impl std::error::Error for BlockReject {}
+
+impl fmt::Display for TxReject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.debug.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}, {}", self.reason, self.debug) }
+    }
+}
+impl std::error::Error for TxReject {}
