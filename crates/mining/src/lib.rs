@@ -62,8 +62,9 @@ pub fn search_nonces(header: &Header, start: u32, end: u32, stop: &AtomicBool) -
     todo!()
 }
 
-/// Finds the proof of work of a block on one thread, changing nonce, then extra nonce (coinbase and merkle root) as needed.
-pub fn mine(block: &mut Block, stop: &AtomicBool) -> Result<(), MiningError> {
+/// Finds the proof of work of a block on one thread, changing nonce, then extra nonce (coinbase and merkle root) as
+/// needed. Returns the number of hashes that it took.
+pub fn mine(block: &mut Block, stop: &AtomicBool) -> Result<u64, MiningError> {
     let _ = (block, stop);
     todo!()
 }

@@ -1,20 +1,41 @@
-//! A running chain node: chain, mempool and mining composed, with events. Contains no rules.
+//! A running chain node: chain, mempool and block producer composed, with events. Contains no rules.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `lib` | [`Node`]: opening, submitting, generating, stopping |
+//! | [`producer`] | the thread that makes a block every block time |
+//! | `source` | what the wallet and the stamper read the chain through |
+//!
+//! The binary opens it; `api` calls it; the wallet, the stamper and the API follow its events. It may not
+//! know HTTP or SQL.
 
-use bitcoin::{Block, BlockHash, ScriptBuf, Transaction, Txid};
-use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainError};
+pub mod producer;
+mod source;
+
+use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
+use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent};
 use cairn_consensus::error::TxReject;
+use cairn_consensus::params::Params;
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use cairn_mining::{BlockTemplate, MiningError};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+pub use producer::MiningStatus;
+use producer::Producer;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
+
+/// Events a follower may lag behind by before it has to read the chain again.
+const EVENT_BACKLOG: usize = 1024;
 
 /// How to run a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
-    /// The data directory; the network's own directory is below it.
-    pub data_dir: PathBuf,
+    /// The network's own directory: block files, index and coins are below it.
+    pub dir: PathBuf,
     /// Network.
-    pub network: bitcoin::Network,
+    pub network: Network,
     /// Mempool limits.
     pub mempool: MempoolConfig,
     /// Bytes of coins kept in memory.
@@ -43,101 +64,163 @@ pub enum NodeEvent {
     },
 }
 
-/// State of the block producer.
-#[derive(Debug, Clone)]
-pub struct MiningStatus {
-    /// Producing blocks on a schedule now.
-    pub running: bool,
-    /// Time between blocks; zero is only on demand.
-    pub block_time: Duration,
-    /// Blocks found since start.
-    pub blocks_found: u64,
-    /// Hashes computed since start.
-    pub hashes: u64,
-    /// Script that rewards go to, if one is set.
-    pub reward_script: Option<ScriptBuf>,
-    /// Why the last attempt failed, if it did.
-    pub last_error: Option<String>,
+/// Why a node did not open.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// No parameters are known for the network.
+    #[error("network {0} is not supported: use regtest, signet, testnet4 or mainnet")]
+    Network(Network),
+    /// The chain did not open.
+    #[error(transparent)]
+    Chain(#[from] ChainError),
 }
 
-/// A running node. Share it in an `Arc`. All methods may block for the time of a block's validation:
-/// async callers use `tokio::task::spawn_blocking` for the ones that write.
+/// A running node. Share it in an `Arc`. Methods that write block for the time of a block's validation: async callers
+/// put them on a blocking thread.
 pub struct Node {
     /// The chain, for reading.
     pub chain: Arc<Chain>,
     /// The mempool, for reading.
     pub mempool: Arc<Mempool>,
+    producer: Producer,
     events: broadcast::Sender<NodeEvent>,
+    started_at: u32,
+    stopping: AtomicBool,
 }
 
 impl Node {
-    /// Opens the chain, fills nothing, starts no thread that is not needed.
-    pub fn open(config: NodeConfig) -> Result<Arc<Node>, ChainError> {
-        let _ = config;
-        todo!()
+    /// Opens the chain. No thread is started until mining is.
+    pub fn open(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
+        let params = Params::new(config.network).ok_or(NodeError::Network(config.network))?;
+        let (events, _) = broadcast::channel(EVENT_BACKLOG);
+        let mempool: Arc<OnceLock<Arc<Mempool>>> = Arc::default();
+        let producer = Producer::default();
+
+        let observer = {
+            let (mempool, events, work) = (mempool.clone(), events.clone(), producer.stale_flag());
+            Box::new(move |event: &ChainEvent| {
+                work.store(true, Ordering::Relaxed);
+                // While the chain catches up with its own files there is no mempool yet.
+                if let Some(mempool) = mempool.get() {
+                    mempool.chain_event(event, u64::from(unix_time()));
+                }
+                let event = match event {
+                    ChainEvent::Connected { block, entry } => {
+                        NodeEvent::BlockConnected { entry: entry.clone(), transactions: block.txdata.len() }
+                    }
+                    ChainEvent::Disconnected { entry, .. } => NodeEvent::BlockDisconnected { entry: entry.clone() },
+                };
+                // An error means that nobody follows.
+                let _ = events.send(event);
+            })
+        };
+        let chain_config = ChainConfig { dir: config.dir, params, coin_cache_bytes: config.coin_cache_bytes };
+        let chain = Arc::new(Chain::open(chain_config, observer)?);
+        let mempool = mempool.get_or_init(|| Arc::new(Mempool::new(config.mempool, chain.clone()))).clone();
+        Ok(Arc::new(Node {
+            chain,
+            mempool,
+            producer,
+            events,
+            started_at: unix_time(),
+            stopping: AtomicBool::new(false),
+        }))
     }
-    /// Follow events from now on.
+
+    /// Events from now on.
     pub fn subscribe(&self) -> broadcast::Receiver<NodeEvent> {
         self.events.subscribe()
     }
+
     /// The node's clock, seconds since 1970.
     pub fn now(&self) -> u32 {
-        todo!()
+        unix_time()
     }
+
     /// When it was opened, seconds since 1970.
     pub fn started_at(&self) -> u32 {
-        todo!()
+        self.started_at
     }
-    /// Into the mempool.
+
+    /// Puts a transaction into the mempool and tells the followers.
     pub fn submit_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
-        let _ = tx;
-        todo!()
+        let txid = tx.compute_txid();
+        let accepted = self.mempool.accept(tx, u64::from(self.now()))?;
+        let _ = self.events.send(NodeEvent::TransactionAccepted { txid });
+        Ok(accepted)
     }
-    /// A block from a user: durable when this returns.
+
+    /// Takes a block from a user: it is durable when this returns.
     pub fn submit_block(&self, block: Arc<Block>) -> Result<BlockAccepted, ChainError> {
-        let _ = block;
-        todo!()
+        self.chain.process_block(block, self.now(), true)
     }
-    /// A template paying `script`.
-    pub fn template(&self, script: &bitcoin::Script) -> Result<BlockTemplate, MiningError> {
-        let _ = script;
-        todo!()
+
+    /// A template on the tip that pays `script`.
+    pub fn template(&self, script: &Script) -> Result<BlockTemplate, MiningError> {
+        cairn_mining::build_template(&self.chain, &self.mempool, script, self.now())
     }
-    /// Mines `count` blocks at once to `script`; calls `progress` after each. Durable when it returns.
+
+    /// Mines `count` blocks at once to `script`, calling `progress` with the number done after each. They are durable
+    /// when it returns; the blocks found before an error or a stop stay in the chain.
     pub fn generate(
         &self,
         count: u32,
-        script: &bitcoin::Script,
+        script: &Script,
         progress: &mut dyn FnMut(u32),
     ) -> Result<Vec<BlockHash>, MiningError> {
-        let _ = (count, script, progress);
-        todo!()
+        let mut hashes = Vec::new();
+        for done in 1..=count {
+            let mut block = self.template(script)?.block;
+            cairn_mining::mine(&mut block, &self.stopping)?;
+            hashes.push(block.block_hash());
+            // One sync for all: a block in the middle is not acknowledged before the last one is.
+            self.chain.process_block(Arc::new(block), self.now(), done == count)?;
+            progress(done);
+        }
+        Ok(hashes)
     }
-    /// Mines one block with exactly these transactions; `submit` false returns it without connecting it.
+
+    /// Mines one block with exactly these transactions, in this order; with `submit` it is connected and durable.
     pub fn generate_block(
         &self,
         transactions: Vec<Transaction>,
-        script: &bitcoin::Script,
+        script: &Script,
         submit: bool,
     ) -> Result<Block, MiningError> {
-        let _ = (transactions, script, submit);
-        todo!()
+        let mut block = cairn_mining::build_block_with(&self.chain, transactions, script, self.now())?;
+        cairn_mining::mine(&mut block, &self.stopping)?;
+        if submit {
+            self.submit_block(Arc::new(block.clone()))?;
+        }
+        Ok(block)
     }
-    /// Starts producing blocks every `block_time` (zero: only on demand) to `script`.
+
+    /// Makes a block every `block_time` (zero: only on demand) that pays `script`. Replaces an earlier schedule.
     pub fn start_mining(self: &Arc<Self>, block_time: Duration, script: ScriptBuf) {
-        let _ = (block_time, script);
-        todo!()
+        self.producer.start(self, block_time, script);
     }
-    /// Stops producing blocks.
+
+    /// Makes no more blocks on a schedule.
     pub fn stop_mining(&self) {
-        todo!()
+        self.producer.stop();
     }
+
     /// State of the block producer.
     pub fn mining(&self) -> MiningStatus {
-        todo!()
+        self.producer.status()
     }
-    /// Stops mining and flushes the chain. Reading still works afterwards.
+
+    /// Stops mining and writes everything out. Reading still works afterwards.
     pub fn stop(&self) -> Result<(), ChainError> {
-        todo!()
+        self.stopping.store(true, Ordering::Relaxed);
+        self.stop_mining();
+        self.chain.flush()
     }
+}
+
+/// The clock, seconds since 1970. Header times are 32 bits wide, so it ends where they do, in 2106.
+fn unix_time() -> u32 {
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX)
 }

@@ -1,0 +1,159 @@
+//! The block producer: one thread that makes a block every block time.
+
+use crate::Node;
+use bitcoin::ScriptBuf;
+use cairn_mining::MiningError;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the producer rests after a failure, so that a full disk does not become a busy loop.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// State of the block producer.
+#[derive(Debug, Clone, Default)]
+pub struct MiningStatus {
+    /// Producing blocks on a schedule now.
+    pub running: bool,
+    /// Time between blocks; zero is only on demand.
+    pub block_time: Duration,
+    /// Blocks found on schedule since the start.
+    pub blocks_found: u64,
+    /// Hashes computed on schedule since the start.
+    pub hashes: u64,
+    /// Script that rewards go to, if one is set.
+    pub reward_script: Option<ScriptBuf>,
+    /// Why the last attempt failed, if it did.
+    pub last_error: Option<String>,
+}
+
+/// The schedule and the thread that keeps it.
+#[derive(Default)]
+pub(crate) struct Producer {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// The tip changed or the schedule ended: what is being searched is worth nothing.
+    stale: Arc<AtomicBool>,
+    hashes: AtomicU64,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stop: bool,
+    status: MiningStatus,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock; were it to, the state is still whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Producer {
+    /// Raised by whoever changes the tip.
+    pub(crate) fn stale_flag(&self) -> Arc<AtomicBool> {
+        self.shared.stale.clone()
+    }
+
+    pub(crate) fn status(&self) -> MiningStatus {
+        let mut status = self.shared.lock().status.clone();
+        status.hashes = self.shared.hashes.load(Ordering::Relaxed);
+        status
+    }
+
+    pub(crate) fn start(&self, node: &Arc<Node>, block_time: Duration, script: ScriptBuf) {
+        self.stop();
+        {
+            let mut state = self.shared.lock();
+            state.stop = false;
+            state.status.block_time = block_time;
+            state.status.reward_script = Some(script.clone());
+            state.status.running = !block_time.is_zero();
+        }
+        if block_time.is_zero() {
+            return;
+        }
+        let (node, shared) = (Arc::downgrade(node), self.shared.clone());
+        let spawned = std::thread::Builder::new()
+            .name("producer".into())
+            .spawn(move || produce(&node, &shared, block_time, &script));
+        match spawned {
+            Ok(thread) => *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            Err(error) => {
+                let mut state = self.shared.lock();
+                state.status.running = false;
+                state.status.last_error = Some(format!("the mining thread did not start: {error}"));
+            }
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.shared.lock().stop = true;
+        self.shared.stale.store(true, Ordering::Relaxed);
+        self.shared.wake.notify_all();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A producer that panicked has nothing more to say; its last error stays in the status.
+            let _ = thread.join();
+        }
+        self.shared.lock().status.running = false;
+    }
+}
+
+/// Makes a block each time the schedule says so, until it is told to stop or the node is gone.
+fn produce(node: &Weak<Node>, shared: &Shared, block_time: Duration, script: &ScriptBuf) {
+    let mut due = Instant::now() + block_time;
+    while sleep_until(shared, due) {
+        let Some(node) = node.upgrade() else { return };
+        match produce_one(&node, shared, script) {
+            Ok(()) => {
+                let mut state = shared.lock();
+                state.status.blocks_found += 1;
+                state.status.last_error = None;
+                drop(state);
+                // The schedule does not drift with the time that a block takes, and does not make up for a pause.
+                due = (due + block_time).max(Instant::now());
+            }
+            Err(MiningError::Stopped) => due = Instant::now(),
+            Err(error) => {
+                tracing::warn!(%error, "no block was made");
+                shared.lock().status.last_error = Some(error.to_string());
+                due = Instant::now() + block_time.max(REST_AFTER_FAILURE);
+            }
+        }
+    }
+}
+
+fn produce_one(node: &Node, shared: &Shared, script: &ScriptBuf) -> Result<(), MiningError> {
+    shared.stale.store(false, Ordering::Relaxed);
+    if shared.lock().stop {
+        return Err(MiningError::Stopped);
+    }
+    let mut block = node.template(script)?.block;
+    let hashes = cairn_mining::mine(&mut block, &shared.stale)?;
+    shared.hashes.fetch_add(hashes, Ordering::Relaxed);
+    node.submit_block(Arc::new(block))?;
+    Ok(())
+}
+
+/// Sleeps until `due`; false when the producer was told to stop.
+fn sleep_until(shared: &Shared, due: Instant) -> bool {
+    let mut state = shared.lock();
+    loop {
+        if state.stop {
+            return false;
+        }
+        let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            return true;
+        };
+        state = shared.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
