@@ -49,6 +49,8 @@ pub enum TxRejectKind {
     Conflict,
     /// Fee, size or limits of the mempool.
     MempoolPolicy,
+    /// Its coins could not be read (a failing disk): says nothing of the transaction; try again.
+    Internal,
 }
 
 /// A transaction refused: its class, Core's reject reason and detail.

@@ -1,10 +1,13 @@
 //! Unconfirmed transactions: standardness, fees, replacement (BIP 125 as Core 31 has it: full RBF), selection for blocks.
 
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
-use cairn_chain::{Chain, ChainEvent};
+use cairn_chain::{Chain, ChainError, ChainEvent};
 use cairn_consensus::coins::Coin;
 use cairn_consensus::error::TxReject;
 use std::sync::Arc;
+
+/// The height that coins of unconfirmed transactions are given, as in Core.
+pub const MEMPOOL_HEIGHT: u32 = 0x7fff_ffff;
 
 /// Limits and rates; defaults are Core 31's.
 #[derive(Debug, Clone)]
@@ -130,7 +133,8 @@ impl Mempool {
         todo!()
     }
     /// The coin at `outpoint` as the mempool sees it: created by a transaction in it, or the chain's, unless spent in it.
-    pub fn coin(&self, outpoint: &OutPoint) -> Option<Coin> {
+    /// The height of a mempool coin is [`MEMPOOL_HEIGHT`].
+    pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         let _ = outpoint;
         todo!()
     }

@@ -1,9 +1,12 @@
 //! Block templates (BIP 22, 23, 145) and the proof-of-work search.
 
-use bitcoin::{Amount, Block, Script, block::Header};
+mod search;
+
+pub use search::{mine, search_nonces};
+
+use bitcoin::{Amount, Block, Script};
 use cairn_chain::Chain;
 use cairn_mempool::{Mempool, MempoolEntry};
-use std::sync::atomic::AtomicBool;
 
 /// Why no template or block could be made.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +15,12 @@ pub enum MiningError {
     /// The search was told to stop.
     #[error("mining was stopped")]
     Stopped,
+    /// The block has no coinbase transaction to carry an extra nonce.
+    #[error("the block has no coinbase transaction: build it with build_template or build_block_with")]
+    NoCoinbase,
+    /// All nonces were tried and the coinbase's scriptSig has no room for an extra nonce.
+    #[error("the coinbase's scriptSig has no room for an extra nonce: leave at least 9 of its 100 bytes free")]
+    CoinbaseFull,
     /// The chain refused or failed.
     #[error(transparent)]
     Chain(#[from] cairn_chain::ChainError),
@@ -53,18 +62,5 @@ pub fn build_block_with(
     now: u32,
 ) -> Result<Block, MiningError> {
     let _ = (chain, transactions, script, now);
-    todo!()
-}
-
-/// Searches nonces `start..=end` for a header at or below its own target, with the midstate kept; `None` when exhausted or stopped.
-pub fn search_nonces(header: &Header, start: u32, end: u32, stop: &AtomicBool) -> Option<u32> {
-    let _ = (header, start, end, stop);
-    todo!()
-}
-
-/// Finds the proof of work of a block on one thread, changing nonce, then extra nonce (coinbase and merkle root) as
-/// needed. Returns the number of hashes that it took.
-pub fn mine(block: &mut Block, stop: &AtomicBool) -> Result<u64, MiningError> {
-    let _ = (block, stop);
     todo!()
 }
