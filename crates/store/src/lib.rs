@@ -1,10 +1,31 @@
 //! SQL for everyone: SQLite (WAL) or PostgreSQL behind one interface. The only room that knows SQL.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`error`] | what can go wrong, one cause each, with its remedy |
+//! | [`options`] | how a database is opened |
+//! | [`store`](Store) | opening, pools, transactions |
+//! | `migrations` | the schema's versions, one text a dialect; applied at start by one process at a time |
+//! | `meta` | small values kept by name (keys, watermarks) |
+//! | [`leases`] | leases with a fence: who may do what only one process may do |
+//!
+//! Called by `wallet`, `stamp`, `jobs` and `api`. SQL stays in here: other rooms call the typed functions of the
+//! repositories. A function that takes part in a larger transaction is a method of [`Transaction`]; one that only
+//! reads is a method of [`Store`].
+//!
+//! A repository writes one SQL text with `$1` placeholders for both databases; columns are `BIGINT`, `BYTEA`/`BLOB` and
+//! `TEXT` only. PostgreSQL works behind PgBouncer in transaction mode: every statement runs inside an explicit transaction,
+//! unnamed, and no session state is kept.
 
-/// Errors of this room.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The database failed.
-    #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
-}
+pub mod error;
+pub mod leases;
+mod meta;
+mod migrations;
+pub mod options;
+mod store;
+mod value;
+
+pub use error::StoreError;
+pub use leases::Lease;
+pub use options::StoreOptions;
+pub use store::{Dialect, Store, Transaction};

@@ -1,0 +1,350 @@
+//! Opening a database, its pools, and transactions.
+
+use crate::{
+    StoreError, StoreOptions, migrations,
+    value::{Row, Value, postgres_query, sqlite_query},
+};
+use sqlx::{
+    Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    path::PathBuf,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+/// Which database this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// A file of this machine.
+    Sqlite,
+    /// A server.
+    Postgres,
+}
+
+/// A database. Clones share the connections.
+#[derive(Debug, Clone)]
+pub struct Store {
+    inner: Pools,
+}
+
+#[derive(Debug, Clone)]
+enum Pools {
+    /// One connection writes: a second one would only wait for the first. Readers see the last commit (WAL).
+    Sqlite {
+        writer: SqlitePool,
+        readers: SqlitePool,
+    },
+    Postgres {
+        writers: PgPool,
+        readers: PgPool,
+    },
+}
+
+impl Store {
+    /// Opens `sqlite://PATH` (created where it is missing) or `postgres://…`, and applies the migrations that are missing.
+    ///
+    /// # Errors
+    /// [`StoreError::Newer`] for a database that a newer version wrote; [`StoreError::NotWritable`],
+    /// [`StoreError::Locked`], [`StoreError::Unreachable`], [`StoreError::Damaged`] and [`StoreError::Full`] as they say.
+    pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        if let Some(path) = url.strip_prefix("sqlite://") {
+            let path = path.split('?').next().unwrap_or(path);
+            if path.is_empty() || path == ":memory:" {
+                return Err(StoreError::Url(url.to_owned()));
+            }
+            Self::open_sqlite(PathBuf::from(path), options).await
+        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            Self::open_postgres(url, options).await
+        } else {
+            Err(StoreError::Url(hide_password(url)))
+        }
+    }
+
+    async fn open_sqlite(path: PathBuf, options: &StoreOptions) -> Result<Self, StoreError> {
+        let connect = SqliteConnectOptions::new()
+            .filename(&path)
+            .busy_timeout(options.busy_timeout)
+            .foreign_keys(true)
+            .pragma("cache_size", format!("-{}", options.cache_kib))
+            .pragma("temp_store", "MEMORY");
+        let writing = connect
+            .clone()
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A digest is acknowledged when its commit is on the disk, so every commit has to reach it.
+            .synchronous(SqliteSynchronous::Full)
+            // Fewer, larger checkpoints: a bulk commit alone is some megabytes.
+            .pragma("wal_autocheckpoint", "4000")
+            .pragma("journal_size_limit", "67108864");
+        let reading = connect.create_if_missing(false).pragma("query_only", "ON");
+
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(writing);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(options.readers.max(1))
+            .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+            .idle_timeout(options.idle_timeout)
+            .max_lifetime(None)
+            .test_before_acquire(false)
+            .connect_lazy_with(reading);
+
+        // Two processes that create one file at the same moment: switching to WAL answers "locked" without waiting.
+        let deadline = Instant::now() + options.busy_timeout;
+        loop {
+            let migrated = async {
+                let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
+                migrations::sqlite(&mut transaction).await?;
+                transaction.commit().await?;
+                Ok(())
+            };
+            match migrated.await {
+                Ok(()) => break,
+                Err(StoreError::Locked(_)) if Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(StoreError::NotWritable(text)) => {
+                    return Err(StoreError::NotWritable(format!("{}: {text}", path.display())));
+                }
+                Err(StoreError::Damaged(text)) => {
+                    return Err(StoreError::Damaged(format!("{}: {text}", path.display())));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { inner: Pools::Sqlite { writer, readers } })
+    }
+
+    async fn open_postgres(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
+        let connect = postgres_options(url)?;
+        let direct = options.direct_url.as_deref().map_or_else(|| Ok(connect.clone()), postgres_options)?;
+
+        let mut connection = PgConnection::connect_with(&direct).await?;
+        let mut transaction = connection.begin().await?;
+        migrations::postgres(&mut transaction).await?;
+        transaction.commit().await?;
+        connection.close().await?;
+
+        let pool = || {
+            PgPoolOptions::new()
+                .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+                .idle_timeout(options.idle_timeout)
+                .max_lifetime(Duration::from_secs(1800))
+        };
+        Ok(Self {
+            inner: Pools::Postgres {
+                writers: pool().max_connections(options.writers.max(1)).connect_lazy_with(connect.clone()),
+                readers: pool().max_connections(options.readers.max(1)).connect_lazy_with(connect),
+            },
+        })
+    }
+
+    /// Which database this is.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self.inner {
+            Pools::Sqlite { .. } => Dialect::Sqlite,
+            Pools::Postgres { .. } => Dialect::Postgres,
+        }
+    }
+
+    /// Begins a transaction that may write. SQLite: the only one of all processes, until it ends. Dropping it undoes it.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] or [`StoreError::Unreachable`] where it cannot begin in time.
+    pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction {
+            inner: match &self.inner {
+                Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+                Pools::Postgres { writers, .. } => Inner::Postgres(writers.begin().await?),
+            },
+        })
+    }
+
+    /// Begins a transaction that only reads: all its statements see the same state.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`] where no connection is free in time.
+    pub async fn begin_read(&self) -> Result<Transaction, StoreError> {
+        Ok(Transaction {
+            inner: match &self.inner {
+                Pools::Sqlite { readers, .. } => Inner::Sqlite(readers.begin().await?),
+                Pools::Postgres { readers, .. } => {
+                    Inner::Postgres(readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
+                }
+            },
+        })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.fetch_all("SELECT 1", Vec::new()).await.map(drop)
+    }
+
+    /// Open connections: (all, unused).
+    #[must_use]
+    pub fn connections(&self) -> (u32, usize) {
+        match &self.inner {
+            Pools::Sqlite { writer, readers } => {
+                (writer.size() + readers.size(), writer.num_idle() + readers.num_idle())
+            }
+            Pools::Postgres { writers, readers } => {
+                (writers.size() + readers.size(), writers.num_idle() + readers.num_idle())
+            }
+        }
+    }
+
+    /// Closes every connection once it is unused. Later calls fail.
+    pub async fn close(&self) {
+        match &self.inner {
+            Pools::Sqlite { writer, readers } => {
+                readers.close().await;
+                writer.close().await;
+            }
+            Pools::Postgres { writers, readers } => {
+                readers.close().await;
+                writers.close().await;
+            }
+        }
+    }
+
+    /// All rows of a reading statement.
+    pub(crate) async fn fetch_all(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        match &self.inner {
+            Pools::Sqlite { readers, .. } => {
+                let rows = sqlite_query(sql, args).fetch_all(readers).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            // Preparing and executing are two round trips, which a pooler may send to two servers outside a transaction.
+            Pools::Postgres { .. } => {
+                let mut transaction = self.begin_read().await?;
+                let rows = transaction.fetch_all(sql, args).await?;
+                transaction.commit().await?;
+                Ok(rows)
+            }
+        }
+    }
+
+    /// The first row of a reading statement.
+    pub(crate) async fn fetch_optional(&self, sql: &'static str, args: Vec<Value>) -> Result<Option<Row>, StoreError> {
+        Ok(self.fetch_all(sql, args).await?.into_iter().next())
+    }
+}
+
+/// A database transaction. Dropping it without [`commit`](Self::commit) undoes it.
+#[derive(Debug)]
+pub struct Transaction {
+    inner: Inner,
+}
+
+#[derive(Debug)]
+enum Inner {
+    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    Postgres(sqlx::Transaction<'static, Postgres>),
+}
+
+impl Transaction {
+    /// Makes everything durable.
+    ///
+    /// # Errors
+    /// Nothing was written then.
+    pub async fn commit(self) -> Result<(), StoreError> {
+        match self.inner {
+            Inner::Sqlite(inner) => inner.commit().await?,
+            Inner::Postgres(inner) => inner.commit().await?,
+        }
+        Ok(())
+    }
+
+    /// Undoes everything.
+    ///
+    /// # Errors
+    /// The connection failed; the database undoes it by itself then.
+    pub async fn rollback(self) -> Result<(), StoreError> {
+        match self.inner {
+            Inner::Sqlite(inner) => inner.rollback().await?,
+            Inner::Postgres(inner) => inner.rollback().await?,
+        }
+        Ok(())
+    }
+
+    /// Which database this is.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self.inner {
+            Inner::Sqlite(_) => Dialect::Sqlite,
+            Inner::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// The database's clock, milliseconds since 1970: the same for every process that shares it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn now_ms(&mut self) -> Result<i64, StoreError> {
+        let sql = match self.dialect() {
+            Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Dialect::Postgres => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        };
+        match self.fetch_optional(sql, Vec::new()).await? {
+            Some(row) => row.get(0),
+            None => Err(StoreError::Row("the clock gives no row".into())),
+        }
+    }
+
+    /// Rows changed by a statement.
+    pub(crate) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
+        Ok(match &mut self.inner {
+            Inner::Sqlite(inner) => sqlite_query(sql, args).execute(&mut **inner).await?.rows_affected(),
+            Inner::Postgres(inner) => postgres_query(sql, args).execute(&mut **inner).await?.rows_affected(),
+        })
+    }
+
+    /// All rows of a statement.
+    pub(crate) async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+        Ok(match &mut self.inner {
+            Inner::Sqlite(inner) => {
+                sqlite_query(sql, args).fetch_all(&mut **inner).await?.into_iter().map(Row::Sqlite).collect()
+            }
+            Inner::Postgres(inner) => {
+                postgres_query(sql, args).fetch_all(&mut **inner).await?.into_iter().map(Row::Postgres).collect()
+            }
+        })
+    }
+
+    /// The first row of a statement.
+    pub(crate) async fn fetch_optional(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Value>,
+    ) -> Result<Option<Row>, StoreError> {
+        Ok(self.fetch_all(sql, args).await?.into_iter().next())
+    }
+}
+
+/// Options that PgBouncer takes: it refuses start-up parameters that it does not know.
+fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    Ok(PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Url(hide_password(url)))?
+        .extra_float_digits(None)
+        .statement_cache_capacity(0)
+        .application_name("cairn"))
+}
+
+/// The URL without what must not reach a log.
+fn hide_password(url: &str) -> String {
+    match (url.find("://"), url.rfind('@')) {
+        (Some(scheme), Some(at)) if at > scheme => format!("{}***{}", &url[..scheme + 3], &url[at..]),
+        _ => url.to_owned(),
+    }
+}
