@@ -1,0 +1,231 @@
+//! `getblocktemplate` (BIP 22, 23, 145): templates, long polling and proposals.
+
+use super::args::{Args, as_str};
+use super::blockchain::is_initial_block_download;
+use super::error::{RpcError, RpcResult, code, fail};
+use super::mining::{bip22_result, decode_block};
+use super::render::{bits_hex, object, target_hex};
+use super::{Context, args};
+use bitcoin::consensus::encode::serialize_hex;
+use bitcoin::{BlockHash, Network, Script, Txid};
+use cairn_mining::BlockTemplate;
+use cairn_node::NodeEvent;
+use serde_json::{Map, Value, json};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+
+/// Core's limits of a block: signature operation cost, bytes, weight.
+const MAX_BLOCK_SIGOPS_COST: u32 = 80_000;
+const MAX_BLOCK_SERIALIZED_SIZE: u32 = 4_000_000;
+const MAX_BLOCK_WEIGHT: u32 = 4_000_000;
+/// Seconds for which a template is reused though the mempool changed, as Core does.
+const TEMPLATE_SECONDS: u32 = 5;
+/// How long a long poll waits before it first looks at the mempool, and then between looks, as Core does.
+const FIRST_MEMPOOL_CHECK: Duration = Duration::from_secs(60);
+const NEXT_MEMPOOL_CHECKS: Duration = Duration::from_secs(10);
+
+/// The last template.
+#[derive(Default)]
+pub(crate) struct TemplateCache(Mutex<Option<Cached>>);
+
+#[derive(Clone)]
+pub(crate) struct Cached {
+    tip: BlockHash,
+    sequence: u64,
+    made_at: u32,
+    /// The template itself.
+    pub(crate) template: Arc<BlockTemplate>,
+}
+
+impl TemplateCache {
+    /// The last template, however old.
+    pub(crate) fn last(&self) -> Option<Cached> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A template on the tip, at most a few seconds behind the mempool.
+    pub(crate) fn current(&self, context: &Context) -> Result<Cached, RpcError> {
+        let node = &context.node;
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The order matters: a change after this look makes the next call build again.
+        let (tip, sequence, now) = (node.chain.tip().hash, node.mempool.sequence(), node.now());
+        // On testnet4 the target depends on the time, so that no template is reused.
+        let reusable = |cached: &&Cached| {
+            context.network != Network::Testnet4
+                && cached.tip == tip
+                && (cached.sequence == sequence || now.saturating_sub(cached.made_at) <= TEMPLATE_SECONDS)
+        };
+        if let Some(cached) = slot.as_ref().filter(reusable) {
+            return Ok(cached.clone());
+        }
+        *slot = None;
+        let template = node.template(Script::new()).map_err(|error| {
+            RpcError::new(code::INTERNAL_ERROR, format!("no block template could be made: {error}"))
+        })?;
+        let tip = template.block.header.prev_blockhash;
+        let cached = Cached { tip, sequence, made_at: now, template: Arc::new(template) };
+        *slot = Some(cached.clone());
+        Ok(cached)
+    }
+}
+
+/// The method.
+pub(super) fn getblocktemplate(context: &Context, args: &Args<'_>) -> RpcResult {
+    const INVALID_MODE: &str = "Invalid mode";
+    let empty = Map::new();
+    let request = args.get(0).as_object().unwrap_or(&empty);
+    let mode = match request.get("mode") {
+        None | Some(Value::Null) => "template",
+        Some(Value::String(mode)) => mode,
+        Some(_) => return fail(code::INVALID_PARAMETER, INVALID_MODE),
+    };
+    match mode {
+        "proposal" => return proposal(context, request),
+        "template" => {}
+        _ => return fail(code::INVALID_PARAMETER, INVALID_MODE),
+    }
+    let mut rules = HashSet::new();
+    if let Some(Value::Array(given)) = request.get("rules") {
+        for rule in given {
+            rules.insert(as_str(rule)?);
+        }
+    }
+    if context.network == Network::Bitcoin {
+        // Nothing mined alone on the main network would be kept.
+        return fail(code::CLIENT_NOT_CONNECTED, "Cairn is not connected!");
+    }
+    if context.network == Network::Testnet4 && is_initial_block_download(context) && context.node.chain.tip().height > 0 {
+        tracing::debug!("a template is asked for while the tip is older than a day");
+    }
+    if let Some(id) = request.get("longpollid").filter(|id| !id.is_null()) {
+        wait_for_change(context, id)?;
+    }
+    let signet = context.network == Network::Signet;
+    if signet && !rules.contains("signet") {
+        return fail(
+            code::INVALID_PARAMETER,
+            "getblocktemplate must be called with the signet rule set (call with {\"rules\": [\"segwit\", \"signet\"]})",
+        );
+    }
+    if !rules.contains("segwit") {
+        return fail(
+            code::INVALID_PARAMETER,
+            "getblocktemplate must be called with the segwit rule set (call with {\"rules\": [\"segwit\"]})",
+        );
+    }
+    let cached = context.template.current(context)?;
+    Ok(render(context, &cached))
+}
+
+/// BIP 23: would this block be accepted, its proof of work apart?
+fn proposal(context: &Context, request: &Map<String, Value>) -> RpcResult {
+    let Some(Value::String(data)) = request.get("data") else {
+        return fail(code::TYPE_ERROR, "Missing data String key for proposal");
+    };
+    let block = decode_block(data)?;
+    let chain = &context.node.chain;
+    if let Some(known) = chain.entry(&block.block_hash()) {
+        return Ok(match known.status {
+            status if status.failed => "duplicate-invalid",
+            status if status.valid_scripts => "duplicate",
+            _ => "duplicate-inconclusive",
+        }
+        .into());
+    }
+    if block.header.prev_blockhash != chain.tip().hash {
+        return Ok("inconclusive-not-best-prevblk".into());
+    }
+    bip22_result(chain.test_block(&block, context.node.now(), false, true))
+}
+
+/// BIP 22 long polling: returns once the tip is another one, or the mempool changed and a minute has passed.
+fn wait_for_change(context: &Context, id: &Value) -> Result<(), RpcError> {
+    let node = &context.node;
+    let (watched, sequence) = match id.as_str() {
+        Some(id) => {
+            let (hash, sequence) = id.split_at_checked(64).unwrap_or((id, ""));
+            (args::parse_hash::<BlockHash>(hash, "longpollid")?, sequence.parse().unwrap_or(0))
+        }
+        // BIP 22 says nothing of an id that is no string; Core takes it as "from now on".
+        None => (node.chain.tip().hash, node.mempool.sequence()),
+    };
+    let mut events = node.subscribe();
+    context.runtime.block_on(async {
+        let mut next_check = tokio::time::Instant::now() + FIRST_MEMPOOL_CHECK;
+        while node.chain.tip().hash == watched {
+            tokio::select! {
+                () = context.closing.cancelled() => {
+                    return fail(code::CLIENT_NOT_CONNECTED, "Shutting down");
+                }
+                event = events.recv() => match event {
+                    Ok(NodeEvent::TransactionAccepted { .. } | NodeEvent::BlockConnected { .. } | NodeEvent::BlockDisconnected { .. })
+                    | Err(RecvError::Lagged(_)) => {}
+                    Ok(_) => {}
+                    Err(RecvError::Closed) => return fail(code::CLIENT_NOT_CONNECTED, "Shutting down"),
+                },
+                () = tokio::time::sleep_until(next_check) => {
+                    if node.mempool.sequence() != sequence {
+                        break;
+                    }
+                    next_check = tokio::time::Instant::now() + NEXT_MEMPOOL_CHECKS;
+                }
+            }
+        }
+        Ok(())
+    })
+}
+
+fn render(context: &Context, cached: &Cached) -> Value {
+    let template = &cached.template;
+    let header = &template.block.header;
+    // The coinbase is number 0 in the block.
+    let index: HashMap<Txid, usize> =
+        template.entries.iter().enumerate().map(|(i, entry)| (entry.tx.compute_txid(), i + 1)).collect();
+    let transactions = template.entries.iter().map(|entry| {
+        let depends: Vec<usize> =
+            entry.tx.input.iter().filter_map(|input| index.get(&input.previous_output.txid).copied()).collect();
+        json!({
+            "data": serialize_hex(&*entry.tx),
+            "txid": entry.tx.compute_txid().to_string(),
+            "hash": entry.tx.compute_wtxid().to_string(),
+            "depends": depends,
+            "fee": entry.fee.to_sat(),
+            "sigops": entry.sigop_cost,
+            "weight": entry.weight,
+        })
+    });
+    let mut rules = vec!["csv", "!segwit", "taproot"];
+    let challenge = context.node.chain.params().signet_challenge.as_ref();
+    if challenge.is_some() {
+        rules.push("!signet");
+    }
+    let mut out = object([
+        ("capabilities", json!(["proposal"])),
+        ("version", header.version.to_consensus().into()),
+        ("rules", rules.into()),
+        ("vbavailable", json!({})),
+        ("vbrequired", 0.into()),
+        ("previousblockhash", header.prev_blockhash.to_string().into()),
+        ("transactions", transactions.collect()),
+        ("coinbaseaux", json!({})),
+        ("coinbasevalue", template.coinbase_value.to_sat().into()),
+        ("longpollid", format!("{}{}", header.prev_blockhash, cached.sequence).into()),
+        ("target", target_hex(header.bits)),
+        ("mintime", template.min_time.into()),
+        ("mutable", json!(["time", "transactions", "prevblock"])),
+        ("noncerange", "00000000ffffffff".into()),
+        ("sigoplimit", MAX_BLOCK_SIGOPS_COST.into()),
+        ("sizelimit", MAX_BLOCK_SERIALIZED_SIZE.into()),
+        ("weightlimit", MAX_BLOCK_WEIGHT.into()),
+        ("curtime", template.min_time.max(context.node.now()).into()),
+        ("bits", bits_hex(header.bits)),
+        ("height", template.height.into()),
+    ]);
+    if let Some(challenge) = challenge {
+        out.insert("signet_challenge".into(), challenge.to_hex_string().into());
+    }
+    out.insert("default_witness_commitment".into(), template.witness_commitment.to_hex_string().into());
+    Value::Object(out)
+}
