@@ -100,6 +100,10 @@ impl Mempool {
         let _ = (config, chain);
         todo!()
     }
+    /// The limits that it was made with.
+    pub fn config(&self) -> &MempoolConfig {
+        todo!()
+    }
     /// Validates and adds. `now` is seconds since 1970.
     pub fn accept(&self, tx: Transaction, now: u64) -> Result<Accepted, TxReject> {
         let _ = (tx, now);

@@ -10,6 +10,7 @@ use super::{Context, Method, render};
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Network, OutPoint, Txid};
 use cairn_chain::{BlockEntry, ChainError, TipStatus};
+use cairn_mempool::MEMPOOL_HEIGHT;
 use serde_json::{Value, json};
 
 /// Core's `DEFAULT_MAX_TIP_AGE`: a tip older than this means that the node is still catching up.
@@ -154,6 +155,11 @@ pub(crate) fn chain_name(network: Network) -> &'static str {
     network.to_core_arg()
 }
 
+/// The script that signs a signet's blocks; none on other networks.
+pub(super) fn signet_challenge(_context: &Context) -> Option<bitcoin::ScriptBuf> {
+    None
+}
+
 /// The block of a hash argument, or Core's error.
 pub(super) fn find_block(context: &Context, hash: &BlockHash) -> Result<BlockEntry, RpcError> {
     context
@@ -169,7 +175,7 @@ pub(super) fn internal(error: &ChainError) -> RpcError {
 }
 
 /// Whether the tip is older than Core lets it be before it says that it is catching up.
-pub(super) fn is_initial_block_download(context: &Context) -> bool {
+fn is_initial_block_download(context: &Context) -> bool {
     let time = context.node.chain.tip().header.time;
     time.saturating_add(MAX_TIP_AGE_SECONDS) < context.node.now()
 }
@@ -195,7 +201,7 @@ fn getblockchaininfo(context: &Context, _: &Args<'_>) -> RpcResult {
         ("size_on_disk", chain.size_on_disk().into()),
         ("pruned", false.into()),
     ]);
-    if let Some(challenge) = &chain.params().signet_challenge {
+    if let Some(challenge) = signet_challenge(context) {
         out.insert("signet_challenge".into(), challenge.to_hex_string().into());
     }
     out.insert("warnings".into(), json!([]));
@@ -267,28 +273,24 @@ fn gettxout(context: &Context, args: &Args<'_>) -> RpcResult {
     let with_mempool = args.bool_or(2, true)?;
     let node = &context.node;
     let tip = node.chain.tip();
-    let unconfirmed =
-        with_mempool.then(|| node.mempool.get(&txid)).flatten().and_then(|entry| {
-            entry.tx.output.get(usize::try_from(outpoint.vout).ok()?).cloned()
-        });
-    if with_mempool && node.mempool.spender(&outpoint).is_some() {
-        return Ok(Value::Null);
-    }
-    let (output, confirmations, coinbase) = match unconfirmed {
-        Some(output) => (output, 0, false),
-        None => match node.chain.coin(&outpoint).map_err(|error| internal(&error))? {
-            Some(coin) => {
-                (coin.output, i64::from(tip.height) - i64::from(coin.height) + 1, coin.coinbase)
-            }
-            None => return Ok(Value::Null),
-        },
+    let coin = if with_mempool && node.mempool.spender(&outpoint).is_some() {
+        None
+    } else if with_mempool {
+        node.mempool.coin(&outpoint).map_err(|error| internal(&error))?
+    } else {
+        node.chain.coin(&outpoint).map_err(|error| internal(&error))?
+    };
+    let Some(coin) = coin else { return Ok(Value::Null) };
+    let confirmations = match coin.height {
+        MEMPOOL_HEIGHT => 0,
+        height => i64::from(tip.height) - i64::from(height) + 1,
     };
     Ok(object([
         ("bestblock", tip.hash.to_string().into()),
         ("confirmations", confirmations.into()),
-        ("value", render::amount(output.value)),
-        ("scriptPubKey", script_to_value(&output.script_pubkey, context.network, true, None).into()),
-        ("coinbase", coinbase.into()),
+        ("value", render::amount(coin.output.value)),
+        ("scriptPubKey", script_to_value(&coin.output.script_pubkey, context.network, true, None).into()),
+        ("coinbase", coin.coinbase.into()),
     ])
     .into())
 }

@@ -1,6 +1,5 @@
 //! Output descriptors that name one script (BIP 380 and following), for mining to them.
 
-use bitcoin::hashes::Hash as _;
 use bitcoin::hex::FromHex;
 use bitcoin::key::Secp256k1;
 use bitcoin::{Network, PublicKey, ScriptBuf, XOnlyPublicKey};
@@ -90,7 +89,7 @@ fn combo(key: &str) -> Result<ScriptBuf, DescriptorError> {
 /// A public key's P2WPKH script, for tests of what a descriptor means.
 #[cfg(test)]
 fn p2wpkh(key: &PublicKey) -> ScriptBuf {
-    ScriptBuf::new_p2wpkh(&bitcoin::WPubkeyHash::hash(&key.to_bytes()))
+    ScriptBuf::new_p2wpkh(&key.wpubkey_hash().expect("the key is compressed"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Methods of Core's category `mining`, and the hidden ones that generate blocks.
 
 use super::args::{Arg, Args, Kind, as_str, parse_hash, parse_hex};
-use super::blockchain::chain_name;
+use super::blockchain::{chain_name, signet_challenge};
 use super::descriptor::{DescriptorError, script_of};
 use super::error::{RpcError, RpcResult, code, fail};
 use super::network::decode_address;
@@ -181,7 +181,7 @@ fn getmininginfo(context: &Context, _: &Args<'_>) -> RpcResult {
         ("chain", chain_name(context.network).into()),
         ("next", next_block(context)?),
     ]));
-    if let Some(challenge) = &node.chain.params().signet_challenge {
+    if let Some(challenge) = signet_challenge(context) {
         out.insert("signet_challenge".into(), challenge.to_hex_string().into());
     }
     out.insert("warnings".into(), json!([]));

@@ -236,9 +236,9 @@ pub(crate) fn tx_to_value(
 }
 
 fn fee(tx: &Transaction, spent: &TxUndo) -> Option<Amount> {
-    let total = |values: &mut dyn Iterator<Item = Amount>| values.try_fold(Amount::ZERO, Amount::checked_add);
-    let input = total(&mut spent.0.iter().map(|coin| coin.output.value))?;
-    input.checked_sub(total(&mut tx.output.iter().map(|output| output.value))?)
+    let input = spent.0.iter().try_fold(Amount::ZERO, |sum, coin| sum.checked_add(coin.output.value))?;
+    let output = tx.output.iter().try_fold(Amount::ZERO, |sum, output| sum.checked_add(output.value))?;
+    input.checked_sub(output)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `getblocktemplate` (BIP 22, 23, 145): templates, long polling and proposals.
 
 use super::args::{Args, as_str};
-use super::blockchain::is_initial_block_download;
+use super::blockchain::signet_challenge;
 use super::error::{RpcError, RpcResult, code, fail};
 use super::mining::{bip22_result, decode_block};
 use super::render::{bits_hex, object, target_hex};
@@ -9,7 +9,6 @@ use super::{Context, args};
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Network, Script, Txid};
 use cairn_mining::BlockTemplate;
-use cairn_node::NodeEvent;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -96,9 +95,6 @@ pub(super) fn getblocktemplate(context: &Context, args: &Args<'_>) -> RpcResult 
         // Nothing mined alone on the main network would be kept.
         return fail(code::CLIENT_NOT_CONNECTED, "Cairn is not connected!");
     }
-    if context.network == Network::Testnet4 && is_initial_block_download(context) && context.node.chain.tip().height > 0 {
-        tracing::debug!("a template is asked for while the tip is older than a day");
-    }
     if let Some(id) = request.get("longpollid").filter(|id| !id.is_null()) {
         wait_for_change(context, id)?;
     }
@@ -160,9 +156,8 @@ fn wait_for_change(context: &Context, id: &Value) -> Result<(), RpcError> {
                     return fail(code::CLIENT_NOT_CONNECTED, "Shutting down");
                 }
                 event = events.recv() => match event {
-                    Ok(NodeEvent::TransactionAccepted { .. } | NodeEvent::BlockConnected { .. } | NodeEvent::BlockDisconnected { .. })
-                    | Err(RecvError::Lagged(_)) => {}
-                    Ok(_) => {}
+                    // Whatever it was, the tip is looked at again.
+                    Ok(_) | Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return fail(code::CLIENT_NOT_CONNECTED, "Shutting down"),
                 },
                 () = tokio::time::sleep_until(next_check) => {
@@ -197,7 +192,7 @@ fn render(context: &Context, cached: &Cached) -> Value {
         })
     });
     let mut rules = vec!["csv", "!segwit", "taproot"];
-    let challenge = context.node.chain.params().signet_challenge.as_ref();
+    let challenge = signet_challenge(context);
     if challenge.is_some() {
         rules.push("!signet");
     }
