@@ -1,1 +1,34 @@
-fn main() {}
+//! The `cairn` binary: arguments, configuration, starting and stopping. No logic.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `cli` | the command line |
+//! | `settings` | one strict configuration from defaults, file, environment and flags |
+//! | `commands` | one module a command |
+//! | `client` | what the client commands share: HTTP, hashing, files |
+//! | `terminal` | progress and tables |
+//! | `logging` | the log |
+
+mod cli;
+mod commands;
+mod error;
+mod logging;
+mod settings;
+mod terminal;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    let result = match cli.command {
+        cli::Command::Up(args) => commands::up::run(&cli.global, args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cairn: {error}");
+            ExitCode::from(error.code)
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The command line: what `cairn --help` prints.
+
+use crate::commands::up;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// A proof-of-work network, timestamps on it, and the tools that scale it.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Global {
+    /// Where everything is kept [default: the XDG data home, `cairn`]
+    #[arg(long, global = true, env = "CAIRN_DATA_DIR", value_name = "DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+    /// Configuration file [default: DIR/cairn.toml, if it is there]
+    #[arg(long, global = true, env = "CAIRN_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Network: regtest, signet, testnet4 or mainnet [default: regtest]
+    #[arg(long, global = true, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// What is logged to stderr: off, error, warn, info, debug, trace, or a filter such as `cairn_stamp=debug`
+    /// [default: warn]
+    #[arg(long, global = true, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Everything in one process: a mining chain, its API, stamping
+    Up(up::Args),
+}

@@ -1,0 +1,337 @@
+//! One strict configuration: defaults, then `cairn.toml`, then the environment, then flags.
+//!
+//! Unknown keys in the file are errors, and so are unknown variables under `CAIRN_`; other variables are
+//! ignored, because orchestrators inject their own. `CAIRN_SECTION__KEY` sets `key` of `[section]`.
+
+use crate::cli::Global;
+use crate::error::CliError;
+use bitcoin::Network;
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// Variables under `CAIRN_` that are flags of the command line, not keys of the file.
+const FLAG_VARIABLES: [&str; 3] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER"];
+
+/// Variables of the deployment documents, and the key that each sets.
+const DOCUMENT_VARIABLES: [(&str, &str); 4] = [
+    ("BITCOIN_API_ADMIN_KEY", "http.admin_key"),
+    ("BITCOIN_API_WALLET_KEY", "http.wallet_key"),
+    ("DATABASE_URL", "database.url"),
+    ("NODE_MINING_ADDRESS", "mining.address"),
+];
+
+/// What the file says.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// `regtest`, `signet`, `testnet4` or `mainnet`.
+    pub(crate) network: NetworkName,
+    pub(crate) log: Log,
+    pub(crate) http: Http,
+    pub(crate) rpc: Rpc,
+    pub(crate) chain: ChainSection,
+    pub(crate) mempool: MempoolSection,
+    pub(crate) mining: Mining,
+    pub(crate) wallet: WalletSection,
+    pub(crate) stamp: Stamp,
+    pub(crate) database: Database,
+}
+
+/// A network by the name that the command line uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NetworkName {
+    /// Blocks on demand, no proof of work to speak of.
+    #[default]
+    Regtest,
+    /// The public signet.
+    Signet,
+    /// Testnet 4 (BIP 94).
+    Testnet4,
+    /// Bitcoin.
+    Mainnet,
+}
+
+impl NetworkName {
+    /// The `bitcoin` crate's name for it.
+    pub(crate) fn network(self) -> Network {
+        match self {
+            NetworkName::Regtest => Network::Regtest,
+            NetworkName::Signet => Network::Signet,
+            NetworkName::Testnet4 => Network::Testnet4,
+            NetworkName::Mainnet => Network::Bitcoin,
+        }
+    }
+
+    /// The network's directory below the data directory.
+    pub(crate) fn directory(self) -> &'static str {
+        match self {
+            NetworkName::Regtest => "regtest",
+            NetworkName::Signet => "signet",
+            NetworkName::Testnet4 => "testnet4",
+            NetworkName::Mainnet => "mainnet",
+        }
+    }
+
+    /// Where the JSON-RPC listens unless told otherwise: Core's port for the network.
+    fn rpc_port(self) -> u16 {
+        match self {
+            NetworkName::Regtest => 18443,
+            NetworkName::Signet => 38332,
+            NetworkName::Testnet4 => 48332,
+            NetworkName::Mainnet => 8332,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Log {
+    /// Level or filter; `warn` by default.
+    pub(crate) level: Option<String>,
+    /// One JSON object a line instead of text.
+    pub(crate) json: bool,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Http {
+    /// Address to listen on; `127.0.0.1:8080` by default.
+    pub(crate) listen: Option<SocketAddr>,
+    /// How clients reach it: written into proofs as the calendar's address. `http://<listen>` by default.
+    pub(crate) public_url: Option<String>,
+    /// Key of the admin routes; generated at the first start when it is not given.
+    pub(crate) admin_key: Option<String>,
+    /// Key of the wallet routes; generated at the first start when it is not given.
+    pub(crate) wallet_key: Option<String>,
+}
+
+/// `[rpc]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Rpc {
+    /// Address to listen on; `127.0.0.1` and Core's port for the network by default.
+    pub(crate) listen: Option<SocketAddr>,
+    /// User for Basic authentication; the cookie always works.
+    pub(crate) user: Option<String>,
+    /// Password for Basic authentication.
+    pub(crate) password: Option<String>,
+}
+
+/// `[chain]`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct ChainSection {
+    /// MiB of coins kept in memory before they are written out.
+    pub(crate) coin_cache_mib: usize,
+}
+
+impl Default for ChainSection {
+    fn default() -> Self {
+        Self { coin_cache_mib: 64 }
+    }
+}
+
+/// `[mempool]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct MempoolSection {
+    /// MiB of transactions kept; 300 MB, as Core, by default.
+    pub(crate) max_mib: Option<usize>,
+    /// Satoshi for 1,000 virtual bytes; 100, as Core, by default.
+    pub(crate) min_relay_fee_rate: Option<u64>,
+    /// Accept transactions that are valid but not standard (regtest only).
+    pub(crate) accept_non_standard: bool,
+}
+
+/// `[mining]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Mining {
+    /// Seconds between blocks; 0 mines only on demand. 10 by default.
+    pub(crate) block_time: Option<f64>,
+    /// Address that the rewards go to; the wallet's own by default.
+    pub(crate) address: Option<String>,
+}
+
+/// `[wallet]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WalletSection {
+    /// Encrypts the seed at rest. Best given by `CAIRN_WALLET__PASSPHRASE`.
+    pub(crate) passphrase: Option<String>,
+}
+
+/// `[stamp]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Stamp {
+    /// Confirmations after which a proof is final; 1 on regtest, 6 elsewhere, by default.
+    pub(crate) confirmations: Option<u32>,
+    /// Seconds that digests are gathered before a transaction is built; at most 1 by default.
+    pub(crate) gather: Option<f64>,
+}
+
+/// `[database]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Database {
+    /// `sqlite://PATH` or `postgres://…`; a file in the data directory by default.
+    pub(crate) url: Option<String>,
+}
+
+/// Settings with the paths that they resolve to.
+#[derive(Debug, Clone)]
+pub(crate) struct Resolved {
+    pub(crate) settings: Settings,
+    /// The data directory.
+    pub(crate) data_dir: PathBuf,
+}
+
+impl Resolved {
+    /// The network's own directory.
+    pub(crate) fn network_dir(&self) -> PathBuf {
+        self.data_dir.join(self.settings.network.directory())
+    }
+
+    /// Where HTTP listens.
+    pub(crate) fn http(&self) -> SocketAddr {
+        self.settings.http.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)))
+    }
+
+    /// Where JSON-RPC listens.
+    pub(crate) fn rpc(&self) -> SocketAddr {
+        self.settings.rpc.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.settings.network.rpc_port())))
+    }
+
+    /// The database's URL.
+    pub(crate) fn database_url(&self) -> String {
+        match &self.settings.database.url {
+            Some(url) => url.clone(),
+            None => format!("sqlite://{}", self.network_dir().join("cairn.sqlite").display()),
+        }
+    }
+}
+
+/// Reads everything that was said, in order of precedence. Flags that a command has of its own are applied by it.
+pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
+    let data_dir = match &global.data_dir {
+        Some(dir) => dir.clone(),
+        None => default_data_dir()?,
+    };
+    let mut builder = config::Config::builder();
+    let file = global.config.clone().unwrap_or_else(|| data_dir.join("cairn.toml"));
+    if global.config.is_some() || file.exists() {
+        builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Toml));
+    }
+    let (cairn, documents) = environment()?;
+    builder = builder.add_source(
+        config::Environment::with_prefix("CAIRN")
+            .prefix_separator("_")
+            .separator("__")
+            .try_parsing(true)
+            .ignore_empty(true)
+            .source(Some(cairn)),
+    );
+    for (key, value) in documents {
+        builder = builder
+            .set_override(key, value)
+            .map_err(|error| CliError::usage(format!("configuration key {key}: {error}")))?;
+    }
+    if let Some(network) = &global.network {
+        builder = builder
+            .set_override("network", network.as_str())
+            .map_err(|error| CliError::usage(format!("--network: {error}")))?;
+    }
+    let mut settings: Settings =
+        builder.build().and_then(config::Config::try_deserialize).map_err(|error| describe(&error, &file))?;
+    if let Some(level) = &global.log_level {
+        settings.log.level = Some(level.clone());
+    }
+    Ok(Resolved { settings, data_dir })
+}
+
+/// The environment's part: variables under `CAIRN_` and the documents' variables, as keys.
+#[allow(clippy::type_complexity, reason = "two maps, each named where it is used")]
+fn environment() -> Result<(HashMap<String, String>, Vec<(&'static str, String)>), CliError> {
+    let mut cairn = HashMap::new();
+    let mut documents = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str() else { continue };
+        let document = DOCUMENT_VARIABLES.iter().find(|(variable, _)| *variable == name);
+        let ours = name.starts_with("CAIRN_") && !FLAG_VARIABLES.contains(&name);
+        if document.is_none() && !ours {
+            continue;
+        }
+        let value = value.into_string().map_err(|_| {
+            CliError::usage(format!("environment variable {name} is not UTF-8")).remedy("set it to plain text")
+        })?;
+        match document {
+            Some((_, key)) if !value.is_empty() => documents.push((*key, value)),
+            Some(_) => {}
+            None => {
+                cairn.insert(name.to_owned(), value);
+            }
+        }
+    }
+    Ok((cairn, documents))
+}
+
+/// The XDG data home's `cairn`.
+fn default_data_dir() -> Result<PathBuf, CliError> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|base| base.join("cairn"))
+        .ok_or_else(|| CliError::usage("no home directory is known").remedy("give --data-dir DIR"))
+}
+
+fn describe(error: &config::ConfigError, file: &Path) -> CliError {
+    CliError::usage(format!("configuration: {error}")).remedy(format!(
+        "correct {} or the CAIRN_ variable that says so; docs/configuration.md lists every key",
+        file.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, config::ConfigError> {
+        config::Config::builder()
+            .add_source(config::File::from_str(text, config::FileFormat::Toml))
+            .build()?
+            .try_deserialize()
+    }
+
+    #[test]
+    fn defaults_are_regtest_on_loopback() {
+        let settings = parse("").expect("an empty file is valid");
+        let resolved = Resolved { settings, data_dir: PathBuf::from("/d") };
+        assert_eq!(resolved.http().to_string(), "127.0.0.1:8080");
+        assert_eq!(resolved.rpc().to_string(), "127.0.0.1:18443");
+        assert_eq!(resolved.network_dir(), PathBuf::from("/d/regtest"));
+        assert_eq!(resolved.database_url(), "sqlite:///d/regtest/cairn.sqlite");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = parse("[http]\nlisten_on = \"127.0.0.1:1\"").expect_err("unknown key").to_string();
+        assert!(error.contains("listen_on"), "{error}");
+        let error = parse("[htp]").expect_err("unknown section").to_string();
+        assert!(error.contains("htp"), "{error}");
+    }
+
+    #[test]
+    fn every_network_has_its_rpc_port() {
+        for (name, port) in [("regtest", 18443), ("signet", 38332), ("testnet4", 48332), ("mainnet", 8332)] {
+            let settings = parse(&format!("network = \"{name}\"")).expect("known network");
+            assert_eq!(Resolved { settings, data_dir: PathBuf::new() }.rpc().port(), port);
+        }
+        assert!(parse("network = \"testnet3\"").is_err());
+    }
+}
