@@ -1,21 +1,64 @@
 //! The script interpreter, complete through Tapscript, with Core's consensus and policy flags.
+//!
+//! [`verify_script`] judges one input; a [`TransactionSignatureChecker`] answers what its scripts ask of the
+//! transaction. Rules, their order and the errors are those of Core's `script/interpreter.cpp`.
 
-use bitcoin::{Script, Witness};
+mod checker;
+mod checksig;
+mod code;
+mod encoding;
+mod error;
+mod eval;
+mod flags;
+mod num;
+mod ops;
+mod sigops;
+mod stack;
+mod verify;
 
-/// Which rules apply: Core's `SCRIPT_VERIFY_*` bits (and their positions).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct ScriptFlags(u32);
+pub use checker::{
+    ExecutionData, NoTransaction, Secp256k1Verifier, SigVersion, SignatureChecker, SignatureVerifier,
+    TransactionSignatureChecker,
+};
+pub(crate) use code::Reader;
+pub use code::{is_p2sh, is_push_only, witness_program};
+pub use error::ScriptError;
+pub use eval::eval_script;
+pub use flags::{ScriptFlags, UnknownScriptFlag};
+pub use num::{ScriptNum, cast_to_bool};
+pub use sigops::{legacy_sigops, p2sh_sigops, witness_sigops};
+pub use stack::{Element, Stack};
+pub use verify::{ANNEX_TAG, TAPROOT_LEAF_MASK, TAPROOT_LEAF_TAPSCRIPT, tapleaf_hash, verify_script};
 
-/// Core's `ScriptError`. `Display` is Core's `ScriptErrorString`; `name()` the short name of script_tests.json.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ScriptError {
-    /// The script ended with a false top of the stack.
-    EvalFalse,
-}
+/// Most bytes in one stack element.
+pub const MAX_SCRIPT_ELEMENT_SIZE: usize = 520;
+/// Most operations other than pushes in a script that is no Tapscript.
+pub const MAX_OPS_PER_SCRIPT: usize = 201;
+/// Most public keys in a CHECKMULTISIG.
+pub const MAX_PUBKEYS_PER_MULTISIG: usize = 20;
+/// Most bytes in a script that is no Tapscript.
+pub const MAX_SCRIPT_SIZE: usize = 10_000;
+/// Most elements on the stack and the altstack together.
+pub const MAX_STACK_SIZE: usize = 1000;
+/// Witness weight that a signature check in Tapscript takes (BIP 342), in weight units.
+pub const VALIDATION_WEIGHT_PER_SIGOP_PASSED: i64 = 50;
+/// Witness weight that every Tapscript has for free (BIP 342), in weight units.
+pub const VALIDATION_WEIGHT_OFFSET: i64 = 50;
 
-/// Counts signature operations of one input as `GetTransactionSigOpCost` does (witness part).
-pub fn witness_sigops(script_sig: &Script, script_pubkey: &Script, witness: &Witness, flags: ScriptFlags) -> usize {
-    let _ = (script_sig, script_pubkey, witness, flags);
-    todo!()
+/// The stack that a scriptSig leaves, run without flags or transaction: how policy looks at redeem scripts.
+///
+/// # Errors
+/// What fails in the script; for scripts that only push it is their size or their form.
+pub fn script_sig_stack(script_sig: &bitcoin::Script) -> Result<Stack<'_>, ScriptError> {
+    let mut stack = Stack::default();
+    let script = script_sig.as_bytes();
+    eval_script(
+        &mut stack,
+        script,
+        ScriptFlags::NONE,
+        &NoTransaction,
+        SigVersion::Base,
+        &mut ExecutionData::default(),
+    )?;
+    Ok(stack)
 }
