@@ -8,6 +8,7 @@
 //! | `migrations` | the schema's versions, one text a dialect; applied at start by one process at a time |
 //! | `meta` | small values kept by name (keys, watermarks) |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
+//! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
 //!
 //! Called by `wallet`, `stamp`, `jobs` and `api`. SQL stays in here: other rooms call the typed functions of the
 //! repositories. A function that takes part in a larger transaction is a method of [`Transaction`]; one that only
@@ -23,6 +24,8 @@ mod meta;
 mod migrations;
 pub mod options;
 mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod value;
 
 pub use error::StoreError;

@@ -69,3 +69,74 @@ pub(crate) async fn postgres(connection: &mut PgConnection) -> Result<(), StoreE
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Store, StoreOptions, testing, value::args};
+
+    #[test]
+    fn versions_ascend_and_are_those_of_the_file_names() {
+        assert!(MIGRATIONS.is_sorted_by(|a, b| a.version < b.version));
+        for migration in MIGRATIONS {
+            assert!(migration.name.starts_with(&format!("{:04}_", migration.version)), "{}", migration.name);
+        }
+    }
+
+    async fn newer_is_refused(url: &str) {
+        let store = Store::open(url, &StoreOptions::default()).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        transaction.execute(RECORD, args![9999i64, "9999_future"]).await.unwrap();
+        transaction.commit().await.unwrap();
+        store.close().await;
+        let error = Store::open(url, &StoreOptions::default()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 9999, .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_newer_sqlite_database_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        newer_is_refused(&testing::sqlite_url(directory.path())).await;
+    }
+
+    #[tokio::test]
+    async fn a_newer_postgres_database_is_refused() {
+        let Some(server) = testing::PostgresServer::start() else { return };
+        newer_is_refused(&server.database()).await;
+    }
+
+    #[tokio::test]
+    async fn no_statement_stays_prepared_on_the_server() {
+        let Some(server) = testing::PostgresServer::start() else { return };
+        let options = StoreOptions { writers: 1, readers: 1, ..StoreOptions::default() };
+        let store = Store::open(&server.database(), &options).await.unwrap();
+        store.meta_or_init("key", b"value").await.unwrap();
+        store.acquire_lease("lease", "holder", std::time::Duration::ZERO).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        let sql = "SELECT count(*) FROM pg_prepared_statements WHERE name <> ''";
+        let row = transaction.fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+        assert_eq!(row.get::<i64>(0).unwrap(), 0);
+        let sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'";
+        let row = transaction.fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+        assert_eq!(row.get::<i64>(0).unwrap(), 0, "the migrations' lock ended with their transaction");
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_told_and_leaves_the_database_usable() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&testing::sqlite_url(directory.path()), &StoreOptions::default()).await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        // SQLite answers SQLITE_FULL above this size just as it does when the file system has no space.
+        transaction.fetch_all("PRAGMA max_page_count = 64", Vec::new()).await.unwrap();
+        transaction.commit().await.unwrap();
+        let mut transaction = store.begin().await.unwrap();
+        let error = transaction.set_meta("large", &vec![7; 1 << 20]).await.unwrap_err();
+        assert!(matches!(error, StoreError::Full(_)), "{error}");
+        drop(transaction);
+        let mut transaction = store.begin().await.unwrap();
+        transaction.set_meta("small", b"fits").await.unwrap();
+        transaction.commit().await.unwrap();
+        assert_eq!(store.meta("large").await.unwrap(), None);
+        assert!(store.meta("small").await.unwrap().is_some());
+    }
+}

@@ -1,5 +1,9 @@
 //! A BIP 86 descriptor wallet (BDK) whose state lives in the store: earns block rewards, pays for stamps.
 
+mod payer;
+
+pub use payer::{Payer, PaymentRequest, Previous};
+
 use bitcoin::{Address, Amount, Block, BlockHash, OutPoint, Transaction, Txid};
 use std::sync::Arc;
 

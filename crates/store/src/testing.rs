@@ -1,0 +1,135 @@
+//! A private PostgreSQL server for tests of this and other rooms. Nothing of the product uses it.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
+};
+
+/// Where Debian puts the server's binaries.
+const BINARIES: &[&str] = &["/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin"];
+
+/// A server in a directory of its own, on a Unix socket only; stopped and deleted when dropped.
+#[derive(Debug)]
+pub struct PostgresServer {
+    directory: tempfile::TempDir,
+    binaries: PathBuf,
+    server: Child,
+    databases: AtomicU32,
+}
+
+impl PostgresServer {
+    /// Starts a server; `None`, said loudly, where the machine has no PostgreSQL.
+    ///
+    /// # Panics
+    /// If there is a PostgreSQL that does not start: that is a defect of the test's surroundings, not a reason to skip.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let Some(binaries) = BINARIES.iter().map(PathBuf::from).find(|path| path.join("postgres").exists()) else {
+            eprintln!("SKIPPED: no PostgreSQL server in {BINARIES:?}: nothing was tested on PostgreSQL");
+            return None;
+        };
+        Some(Self::start_with(binaries).expect("a private PostgreSQL server starts"))
+    }
+
+    fn start_with(binaries: PathBuf) -> io::Result<Self> {
+        let directory = tempfile::Builder::new().prefix("cairn-pg").tempdir()?;
+        let data = directory.path().join("data");
+        let socket = directory.path().join("socket");
+        std::fs::create_dir(&data)?;
+        std::fs::create_dir(&socket)?;
+        if is_root() {
+            let status = Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status()?;
+            if !status.success() {
+                return Err(io::Error::other("chown to the user postgres failed"));
+            }
+        }
+        let initdb = as_postgres(&binaries.join("initdb"))
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
+            .arg(&data)
+            .output()?;
+        if !initdb.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&initdb.stderr).into_owned()));
+        }
+        // No crash of the server is tested here, so that it need not wait for the disk.
+        let server = as_postgres(&binaries.join("postgres"))
+            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c"])
+            .arg(format!("unix_socket_directories={}", socket.display()))
+            .arg("-D")
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(directory.path().join("log"))?)
+            .spawn()?;
+        let server = Self { directory, binaries, server, databases: AtomicU32::new(0) };
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !server.psql("SELECT 1")? {
+            if Instant::now() > deadline {
+                let log = std::fs::read_to_string(server.directory.path().join("log")).unwrap_or_default();
+                return Err(io::Error::other(format!("the server does not answer: {log}")));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(server)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("socket")
+    }
+
+    fn psql(&self, sql: &str) -> io::Result<bool> {
+        Command::new(self.binaries.join("psql"))
+            .args(["-U", "postgres", "-d", "postgres", "-qAt", "-c", sql, "-h"])
+            .arg(self.socket())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .map(|status| status.success())
+    }
+
+    /// The URL of a fresh, empty database.
+    ///
+    /// # Panics
+    /// If the server does not create it.
+    #[must_use]
+    pub fn database(&self) -> String {
+        let name = format!("test{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        let created = self.psql(&format!("CREATE DATABASE {name}")).expect("psql runs");
+        assert!(created, "the server creates a database");
+        format!("postgres://postgres@localhost/{name}?host={}", self.socket().display())
+    }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        // Immediate shutdown (SIGQUIT): the server takes its children with it, which SIGKILL would not.
+        let quit = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
+        if !quit.is_ok_and(|status| status.success()) {
+            drop(self.server.kill());
+        }
+        drop(self.server.wait());
+    }
+}
+
+/// The URL of a SQLite database in a directory.
+#[must_use]
+pub fn sqlite_url(directory: &Path) -> String {
+    format!("sqlite://{}", directory.join("cairn.db").display())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0\n"))
+}
+
+/// PostgreSQL refuses to run as root.
+fn as_postgres(program: &Path) -> Command {
+    if is_root() {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups", "--"]).arg(program);
+        command
+    } else {
+        Command::new(program)
+    }
+}
