@@ -6,3 +6,5 @@
 //! | `verify` | replaying a proof against block headers |
 //! | `calendar` | journal with group commit, look-ups, states |
 //! | `stamper` | one transaction a block, recorded before it is sent, replaced until it is buried |
+
+pub mod ots;
