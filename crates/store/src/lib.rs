@@ -7,6 +7,7 @@
 //! | [`store`](Store) | opening, pools, transactions |
 //! | `migrations` | the schema's versions, one text a dialect; applied at start by one process at a time |
 //! | `meta` | small values kept by name (keys, watermarks) |
+//! | [`wallet`] | keys, coins and transactions of the wallets |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
 //!
@@ -27,6 +28,7 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod value;
+pub mod wallet;
 
 pub use error::StoreError;
 pub use leases::Lease;
