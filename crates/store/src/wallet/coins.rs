@@ -93,6 +93,16 @@ impl Store {
         self.fetch_all(sql, args![wallet, mature_height, limit]).await?.iter().map(coin).collect()
     }
 
+    /// Height of the oldest coinbase coin above `mature_height`.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn wallet_oldest_immature(&self, wallet: &str, mature_height: i64) -> Result<Option<u32>, StoreError> {
+        let sql = "SELECT height FROM wallet_coins \
+            WHERE wallet = $1 AND coinbase = 1 AND height > $2 AND height < 4294967295 ORDER BY height LIMIT 1";
+        self.fetch_optional(sql, args![wallet, mature_height]).await?.map(|row| row.get_uint(0)).transpose()
+    }
+
     /// One coin.
     ///
     /// # Errors
@@ -121,7 +131,7 @@ impl Transaction {
     /// nothing.
     ///
     /// # Errors
-    /// [`StoreError::Conflict`] where another payment took one of its coins meanwhile: build it again.
+    /// [`StoreError::Conflict`] where another payment took one of its coins meanwhile: undo this transaction and build again.
     pub async fn append_wallet_changes(&mut self, wallet: &str, changes: &[u8]) -> Result<(), StoreError> {
         let payment = Payment::decode(changes)?;
         if self.lock_wallet(wallet).await?.is_none() {
@@ -205,7 +215,8 @@ impl Transaction {
     ) -> Result<(), StoreError> {
         let mut ending = vec![(txid, state)];
         while let Some((txid, state)) = ending.pop() {
-            let sql = "SELECT DISTINCT spender FROM wallet_coins WHERE wallet = $1 AND txid = $2 AND spender IS NOT NULL";
+            let sql =
+                "SELECT DISTINCT spender FROM wallet_coins WHERE wallet = $1 AND txid = $2 AND spender IS NOT NULL";
             for row in self.fetch_all(sql, args![wallet, &txid[..]]).await? {
                 ending.push((row.get_array(0)?, "conflicted"));
             }
