@@ -4,11 +4,78 @@
 //! |---|---|
 //! | [`config`] | what an operator may set |
 //! | [`keys`] | keys: made, kept and compared |
+//! | [`state`] | what the handlers share |
+//! | [`http`] | the HTTP routes |
 //! | [`rpc`] | JSON-RPC |
 //!
-//! The binary boots it. It has no logic: it authenticates, validates, calls a room and renders. It may not know SQL,
-//! and it may not block the event loop: what reads disks or validates goes to blocking threads.
+//! The binary boots it with [`serve_http`] and [`serve_rpc`]. It has no logic: it authenticates, validates, calls a room
+//! and renders. It may not know SQL, and it may not block the event loop: what reads disks or validates goes to blocking
+//! threads.
 
 pub mod config;
+pub mod http;
 pub mod keys;
 pub mod rpc;
+mod serve;
+pub mod state;
+
+pub use config::ApiConfig;
+pub use keys::{KeyError, check_exposure, load_or_create_key};
+pub use rpc::auth::Cookie;
+pub use state::AppState;
+
+use rpc::auth::Credentials;
+use std::io;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+/// Why a server did not start or did not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApiError {
+    /// A key that must not be used here.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The listener failed.
+    #[error("the listener failed: {0}")]
+    Listener(#[from] io::Error),
+}
+
+/// Serves HTTP until `shutdown`, then lets open requests end.
+pub async fn serve_http(listener: TcpListener, state: AppState, shutdown: CancellationToken) -> Result<(), ApiError> {
+    let address = listener.local_addr()?;
+    for (name, key) in [("the admin key", &state.config.admin_key), ("the wallet key", &state.config.wallet_key)] {
+        if let Some(key) = key {
+            check_exposure(address, name, key)?;
+        }
+    }
+    let closing = state.closing.clone();
+    let events = tokio::spawn(state.clone().publish_events());
+    let drain = state.config.drain();
+    let close = async {
+        shutdown.cancelled().await;
+        closing.cancel();
+    };
+    let router = http::router(state);
+    let (served, ()) = tokio::join!(serve::serve(listener, router, shutdown.clone(), drain), close);
+    events.abort();
+    Ok(served?)
+}
+
+/// Serves JSON-RPC until `shutdown`. The holder of `cookie` may call, and so may the configured user.
+pub async fn serve_rpc(
+    listener: TcpListener,
+    state: AppState,
+    cookie: &Cookie,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
+    let mut credentials = Credentials::default();
+    credentials.allow_cookie(cookie);
+    let config = &state.config;
+    if let (Some(user), Some(password)) = (&config.rpc_user, &config.rpc_password) {
+        credentials.allow(user, password);
+    }
+    let context = rpc::Context::new(state.node.clone(), state.stop.clone(), shutdown.clone());
+    let server = rpc::server::Server::new(context, credentials, config.rpc_threads.max(1), config.rpc_work_queue);
+    Ok(serve::serve(listener, server.router(), shutdown, config.drain()).await?)
+}

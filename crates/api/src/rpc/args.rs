@@ -239,10 +239,9 @@ pub(crate) fn as_str(value: &Value) -> Result<&str, RpcError> {
 pub(crate) fn as_int<T: std::str::FromStr>(value: &Value) -> Result<T, RpcError> {
     match value {
         // The number's own text: `1e3` and `1.0` are no integers to Core either.
-        Value::Number(n) => n
-            .to_string()
-            .parse()
-            .map_err(|_| RpcError::new(code::MISC_ERROR, "JSON integer out of range")),
+        Value::Number(n) => {
+            n.to_string().parse().map_err(|_| RpcError::new(code::MISC_ERROR, "JSON integer out of range"))
+        }
         other => fail(code::TYPE_ERROR, wrong_type(type_name(other), "number")),
     }
 }
@@ -267,8 +266,7 @@ fn amount_from_value(value: &Value) -> Result<Amount, RpcError> {
         Value::String(s) => s.clone(),
         _ => return fail(code::TYPE_ERROR, "Amount is not a number or string"),
     };
-    let satoshi =
-        parse_fixed_point(&text, 8).ok_or_else(|| RpcError::new(code::TYPE_ERROR, "Invalid amount"))?;
+    let satoshi = parse_fixed_point(&text, 8).ok_or_else(|| RpcError::new(code::TYPE_ERROR, "Invalid amount"))?;
     match u64::try_from(satoshi).map(Amount::from_sat) {
         Ok(amount) if amount <= Amount::MAX_MONEY => Ok(amount),
         _ => fail(code::TYPE_ERROR, "Amount out of range"),
@@ -300,7 +298,8 @@ pub(crate) fn parse_fixed_point(text: &str, decimals: i32) -> Option<i64> {
     let all = format!("{whole}{fraction}");
     let significant = all.trim_end_matches('0');
     let zeros = i32::try_from(all.len() - significant.len()).ok()?;
-    let places = exponent.checked_add(decimals)?.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(zeros)?;
+    let places =
+        exponent.checked_add(decimals)?.checked_sub(i32::try_from(fraction.len()).ok()?)?.checked_add(zeros)?;
     let significant = significant.trim_start_matches('0');
     if significant.is_empty() {
         return Some(0);

@@ -162,11 +162,7 @@ pub(super) fn signet_challenge(_context: &Context) -> Option<bitcoin::ScriptBuf>
 
 /// The block of a hash argument, or Core's error.
 pub(super) fn find_block(context: &Context, hash: &BlockHash) -> Result<BlockEntry, RpcError> {
-    context
-        .node
-        .chain
-        .entry(hash)
-        .ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Block not found"))
+    context.node.chain.entry(hash).ok_or_else(|| RpcError::new(code::INVALID_ADDRESS_OR_KEY, "Block not found"))
 }
 
 /// A failure to read or write, as Core reports it.

@@ -48,7 +48,8 @@ pub(crate) fn script_of(text: &str, network: Network) -> Result<ScriptBuf, Descr
         return Ok(ScriptBuf::from_bytes(bytes));
     }
     if let Some(address) = inside("addr") {
-        let address = super::network::decode_address(address, network).map_err(|_| malformed("Address is not valid"))?;
+        let address =
+            super::network::decode_address(address, network).map_err(|_| malformed("Address is not valid"))?;
         return Ok(address.script_pubkey());
     }
     if let Some(key) = inside("rawtr") {
@@ -120,7 +121,9 @@ mod tests {
         assert_eq!(of(&format!("wpkh({XPUB}/<0;1>)")), DescriptorError::Multipath);
         assert_eq!(
             of("raw(51)#00000000"),
-            DescriptorError::Malformed("Provided checksum '00000000' does not match computed checksum '8lvh9jxk'".into())
+            DescriptorError::Malformed(
+                "Provided checksum '00000000' does not match computed checksum '8lvh9jxk'".into()
+            )
         );
         assert!(matches!(of("nonsense"), DescriptorError::Malformed(_)));
         assert!(matches!(of(""), DescriptorError::Malformed(_)));

@@ -43,12 +43,7 @@ pub(super) const METHODS: &[Method] = &[
         category: "blockchain",
         name: "getrawmempool",
         args: &[
-            Arg::optional(
-                "verbose",
-                Kind::Bool,
-                "false",
-                "True for a json object, false for array of transaction ids",
-            ),
+            Arg::optional("verbose", Kind::Bool, "false", "True for a json object, false for array of transaction ids"),
             Arg::optional(
                 "mempool_sequence",
                 Kind::Bool,
@@ -197,17 +192,11 @@ fn send_error(reject: &TxReject) -> RpcError {
 fn sendrawtransaction(context: &Context, args: &Args<'_>) -> RpcResult {
     let max_burn = args.amount_or(2, Amount::ZERO)?;
     let Some(tx) = decode_transaction(args.str(0)?, true, true) else {
-        return fail(
-            code::DESERIALIZATION_ERROR,
-            "TX decode failed. Make sure the tx has at least one input.",
-        );
+        return fail(code::DESERIALIZATION_ERROR, "TX decode failed. Make sure the tx has at least one input.");
     };
     let burns = |script: &bitcoin::Script| is_unspendable(script) || !has_valid_ops(script);
     if tx.output.iter().any(|output| burns(&output.script_pubkey) && output.value > max_burn) {
-        return fail(
-            code::VERIFY_ERROR,
-            "Unspendable output exceeds maximum configured by user (maxburnamount)",
-        );
+        return fail(code::VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)");
     }
     let max_fee = fee_at(args.fee_rate_or(1, DEFAULT_MAX_FEE_RATE)?, tx.vsize() as u64);
     let node = &context.node;
@@ -222,10 +211,7 @@ fn sendrawtransaction(context: &Context, args: &Args<'_>) -> RpcResult {
         if max_fee > 0 {
             let tested = node.mempool.test_accept(&tx, u64::from(node.now())).map_err(|reject| send_error(&reject))?;
             if tested.fee.to_sat() > max_fee {
-                return fail(
-                    code::VERIFY_ERROR,
-                    "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)",
-                );
+                return fail(code::VERIFY_ERROR, "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)");
             }
         }
         node.submit_transaction(tx).map_err(|reject| send_error(&reject))?;
@@ -258,10 +244,8 @@ fn testmempoolaccept(context: &Context, args: &Args<'_>) -> RpcResult {
     let node = &context.node;
     let mut exit_early = false;
     let results = transactions.iter().map(|tx| {
-        let mut out = object([
-            ("txid", tx.compute_txid().to_string().into()),
-            ("wtxid", tx.compute_wtxid().to_string().into()),
-        ]);
+        let mut out =
+            object([("txid", tx.compute_txid().to_string().into()), ("wtxid", tx.compute_wtxid().to_string().into())]);
         if !exit_early {
             match node.mempool.test_accept(tx, u64::from(node.now())) {
                 Ok(accepted) => exit_early = !allow(&mut out, tx, &accepted, max_fee_rate),

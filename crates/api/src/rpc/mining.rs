@@ -57,7 +57,9 @@ pub(super) const METHODS: &[Method] = &[
         name: "getblocktemplate",
         args: &[Arg::required(
             "template_request",
-            Kind::Obj("\"mode\":\"str\",\"capabilities\":[\"str\",...],\"rules\":[\"segwit\",\"str\",...],\"longpollid\":\"str\",\"data\":\"hex\""),
+            Kind::Obj(
+                "\"mode\":\"str\",\"capabilities\":[\"str\",...],\"rules\":[\"segwit\",\"str\",...],\"longpollid\":\"str\",\"data\":\"hex\"",
+            ),
             "Format of the template",
         )],
         about: "If the request parameters include a 'mode' key, that is used to explicitly select between the default \
@@ -75,7 +77,12 @@ pub(super) const METHODS: &[Method] = &[
         name: "submitblock",
         args: &[
             Arg::required("hexdata", Kind::Str, "the hex-encoded block data to submit"),
-            Arg::optional("dummy", Kind::Str, "ignored", "dummy value, for compatibility with BIP22. This value is ignored."),
+            Arg::optional(
+                "dummy",
+                Kind::Str,
+                "ignored",
+                "dummy value, for compatibility with BIP22. This value is ignored.",
+            ),
         ],
         about: "Attempts to submit new block to network.\nSee BIP 22 for full specification.",
         result: "null if the block was accepted, otherwise a \"str\" according to BIP 22",
@@ -208,9 +215,8 @@ fn network_hash_rate(context: &Context, blocks: i32, height: i32) -> RpcResult {
     };
     let times = (last.height - span..=last.height).filter_map(|height| chain.entry_at(height));
     let first = chain.entry_at(last.height - span);
-    let (least, most) = times.fold((u32::MAX, 0), |(least, most), entry| {
-        (least.min(entry.header.time), most.max(entry.header.time))
-    });
+    let (least, most) =
+        times.fold((u32::MAX, 0), |(least, most), entry| (least.min(entry.header.time), most.max(entry.header.time)));
     match first {
         Some(first) if span > 0 && most > least => {
             let work = work_as_float(last.chain_work) - work_as_float(first.chain_work);
@@ -245,10 +251,9 @@ fn submitblock(context: &Context, args: &Args<'_>) -> RpcResult {
 /// all-zero reserved value (BIP 141).
 fn add_witness_reserved_value(block: &mut Block) {
     let Some(coinbase) = block.txdata.first_mut() else { return };
-    let commits = coinbase
-        .output
-        .iter()
-        .any(|output| output.script_pubkey.len() >= 38 && output.script_pubkey.as_bytes().starts_with(&COMMITMENT_PREFIX));
+    let commits = coinbase.output.iter().any(|output| {
+        output.script_pubkey.len() >= 38 && output.script_pubkey.as_bytes().starts_with(&COMMITMENT_PREFIX)
+    });
     if commits
         && let [input, ..] = coinbase.input.as_mut_slice()
         && input.witness.is_empty()
@@ -264,10 +269,7 @@ fn submitheader(context: &Context, args: &Args<'_>) -> RpcResult {
     };
     let node = &context.node;
     if node.chain.entry(&header.prev_blockhash).is_none() {
-        return fail(
-            code::VERIFY_ERROR,
-            format!("Must submit previous header ({}) first", header.prev_blockhash),
-        );
+        return fail(code::VERIFY_ERROR, format!("Must submit previous header ({}) first", header.prev_blockhash));
     }
     match node.chain.process_headers(&[header], node.now()) {
         Ok(_) => Ok(Value::Null),
@@ -309,10 +311,9 @@ fn descriptor_script(context: &Context, text: &str) -> Result<Result<ScriptBuf, 
         Ok(script) => Ok(Ok(script)),
         Err(DescriptorError::Malformed(why)) => Ok(Err(why)),
         Err(DescriptorError::Multipath) => fail(code::INVALID_PARAMETER, "Multipath descriptor not accepted"),
-        Err(DescriptorError::Ranged) => fail(
-            code::INVALID_PARAMETER,
-            "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?",
-        ),
+        Err(DescriptorError::Ranged) => {
+            fail(code::INVALID_PARAMETER, "Ranged descriptor not accepted. Maybe pass through deriveaddresses first?")
+        }
     }
 }
 
@@ -338,10 +339,7 @@ fn generateblock(context: &Context, args: &Args<'_>) -> RpcResult {
         transactions.push(transaction_argument(context, as_str(item)?)?);
     }
     let submit = args.bool_or(2, true)?;
-    let block = context
-        .node
-        .generate_block(transactions, &script, submit)
-        .map_err(|error| mining_error(&error))?;
+    let block = context.node.generate_block(transactions, &script, submit).map_err(|error| mining_error(&error))?;
     let mut out = object([("hash", block.block_hash().to_string().into())]);
     if !submit {
         out.insert("hex".into(), serialize_hex(&block).into());

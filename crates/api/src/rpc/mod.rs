@@ -35,7 +35,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use render::{bits_hex, difficulty, float, tx_to_value};
+pub(crate) use blockchain::chain_name;
+pub(crate) use network::decode_address;
+pub(crate) use render::{bits_hex, difficulty};
 
 /// What the methods work on.
 pub struct Context {

@@ -86,7 +86,7 @@ fn getnetworkinfo(context: &Context, _: &Args<'_>) -> RpcResult {
 }
 
 /// An address of this network, or why it is none.
-pub(super) fn decode_address(text: &str, network: bitcoin::Network) -> Result<Address, String> {
+pub(crate) fn decode_address(text: &str, network: bitcoin::Network) -> Result<Address, String> {
     let address: Address<NetworkUnchecked> =
         text.parse().map_err(|error| format!("Invalid or unsupported Segwit (Bech32) or Base58 encoding: {error}"))?;
     address

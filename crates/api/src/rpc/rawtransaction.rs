@@ -5,7 +5,8 @@ use super::blockchain::internal;
 use super::error::{RpcError, RpcResult, code, fail};
 use super::render::{object, tx_to_value};
 use super::script::{
-    MAX_SCRIPT_SIZE, OutputType, has_tapscript_ops, has_valid_ops, is_unspendable, script_to_value, segwit_wrapping, solve,
+    MAX_SCRIPT_SIZE, OutputType, has_tapscript_ops, has_valid_ops, is_unspendable, script_to_value, segwit_wrapping,
+    solve,
 };
 use super::{Context, Method};
 use bitcoin::consensus::Decodable;
@@ -114,8 +115,7 @@ fn getrawtransaction(context: &Context, args: &Args<'_>) -> RpcResult {
         );
     }
     let verbosity = args.verbosity(1, 0)?;
-    let named: Option<BlockHash> =
-        if args.get(2).is_null() { None } else { Some(args.hash(2, "parameter 3")?) };
+    let named: Option<BlockHash> = if args.get(2).is_null() { None } else { Some(args.hash(2, "parameter 3")?) };
     let found = match named {
         Some(hash) => in_block(context, &txid, &hash)?,
         None => anywhere(context, &txid)?,
@@ -213,10 +213,7 @@ fn decodescript(context: &Context, args: &Args<'_>) -> RpcResult {
         ("", _) => ScriptBuf::new(),
         (_, Some(bytes)) => ScriptBuf::from_bytes(bytes),
         (_, None) => {
-            return fail(
-                code::INVALID_PARAMETER,
-                format!("argument must be hexadecimal string (not '{text}')"),
-            );
+            return fail(code::INVALID_PARAMETER, format!("argument must be hexadecimal string (not '{text}')"));
         }
     };
     let kind = solve(&script);

@@ -176,9 +176,9 @@ pub(crate) fn is_unspendable(script: &Script) -> bool {
 
 /// Whether a Tapscript-only opcode is in it (`OP_CHECKSIGADD` or `OP_SUCCESSx`), so that wrapping it makes no sense.
 pub(crate) fn has_tapscript_ops(script: &Script) -> bool {
-    ops(script).flatten().any(|(op, _)| {
-        matches!(op, 0xba | 80 | 98 | 126..=129 | 131..=134 | 137..=138 | 141..=142 | 149..=153 | 187..=254)
-    })
+    ops(script).flatten().any(
+        |(op, _)| matches!(op, 0xba | 80 | 98 | 126..=129 | 131..=134 | 137..=138 | 141..=142 | 149..=153 | 187..=254),
+    )
 }
 
 /// Core's `ScriptToAsmStr`. `signatures` marks what looks like a signature with its hash type.
@@ -406,12 +406,14 @@ pub(crate) fn with_checksum(body: &str) -> String {
 }
 
 /// Core's `ScriptToUniv` with addresses: `asm`, `desc`, `hex` if asked for, `address` where there is one, `type`.
-pub(crate) fn script_to_value(script: &Script, network: Network, hex: bool, redeem: Option<&Script>) -> Map<String, Value> {
+pub(crate) fn script_to_value(
+    script: &Script,
+    network: Network,
+    hex: bool,
+    redeem: Option<&Script>,
+) -> Map<String, Value> {
     let kind = solve(script);
-    let mut out = object([
-        ("asm", asm(script, false).into()),
-        ("desc", descriptor(script, network, redeem).into()),
-    ]);
+    let mut out = object([("asm", asm(script, false).into()), ("desc", descriptor(script, network, redeem).into())]);
     if hex {
         out.insert("hex".into(), script.to_hex_string().into());
     }

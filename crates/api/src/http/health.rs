@@ -1,0 +1,183 @@
+//! Health: does the event loop answer, and may traffic come?
+
+use super::problem::Problem;
+use crate::state::AppState;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde::Serialize;
+use std::time::Duration;
+use utoipa::ToSchema;
+
+/// Blocks without a new one after which a mining network counts as stuck.
+const MISSED_BLOCKS: u32 = 10;
+/// How long the database has to answer.
+const DATABASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// That it lives.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Live {
+    /// Always `ok`.
+    status: &'static str,
+}
+
+/// The event loop answers.
+#[utoipa::path(get, path = "/api/health/live", tag = "health", responses((status = 200, body = Live)))]
+pub(crate) async fn live() -> Json<Live> {
+    Json(Live { status: "ok" })
+}
+
+/// One thing that must be so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Check {
+    /// Which one.
+    name: &'static str,
+    /// Whether it is so.
+    ok: bool,
+    /// What is known of it.
+    detail: String,
+}
+
+/// That it works.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    /// `ready`.
+    status: &'static str,
+    /// What was looked at.
+    checks: Vec<Check>,
+}
+
+/// Health with what it was made from.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `ready` or `not_ready`.
+    status: &'static str,
+    /// Version of the program.
+    version: &'static str,
+    /// `main`, `test4`, `signet` or `regtest`.
+    network: &'static str,
+    /// Height of the tip.
+    height: u32,
+    /// Hash of the tip.
+    tip: String,
+    /// Seconds since the node was opened.
+    uptime_seconds: u32,
+    /// What was looked at.
+    checks: Vec<Check>,
+}
+
+async fn checks(state: &AppState) -> Vec<Check> {
+    let database = match tokio::time::timeout(DATABASE_TIMEOUT, state.store.ping()).await {
+        Ok(Ok(())) => Check { name: "database", ok: true, detail: "the database answers".into() },
+        Ok(Err(error)) => Check { name: "database", ok: false, detail: error.to_string() },
+        Err(_) => {
+            let detail = format!("the database did not answer in {} s", DATABASE_TIMEOUT.as_secs());
+            Check { name: "database", ok: false, detail }
+        }
+    };
+    vec![database, best_header(state), super::stamps::readiness(state).await, tip_age(state)]
+}
+
+/// The node is at the best header that it knows.
+fn best_header(state: &AppState) -> Check {
+    let (tip, header) = (state.node.chain.tip(), state.node.chain.best_header());
+    let ok = tip.chain_work >= header.chain_work;
+    let detail = if ok {
+        format!("at the best header, height {}", tip.height)
+    } else {
+        format!("at height {}, the best header is at {}", tip.height, header.height)
+    };
+    Check { name: "chain", ok, detail }
+}
+
+/// With a block time, blocks come.
+fn tip_age(state: &AppState) -> Check {
+    let node = &state.node;
+    let block_time = node.mining().block_time;
+    let age = u64::from(node.now().saturating_sub(node.chain.tip().header.time));
+    let uptime = u64::from(node.now().saturating_sub(node.started_at()));
+    tip_age_check(block_time, age, uptime)
+}
+
+fn tip_age_check(block_time: Duration, age: u64, uptime: u64) -> Check {
+    // In whole seconds, as header times are.
+    let limit = (block_time * MISSED_BLOCKS).as_secs().max(1);
+    let ok = block_time.is_zero() || uptime <= limit || age <= limit;
+    let detail = if block_time.is_zero() {
+        format!("blocks are made on demand only; the tip is {age} s old")
+    } else {
+        format!("the tip is {age} s old; {limit} s are allowed")
+    };
+    Check { name: "tip_age", ok, detail }
+}
+
+fn not_ready(checks: &[Check]) -> Problem {
+    let failed: Vec<&Check> = checks.iter().filter(|check| !check.ok).collect();
+    let why: Vec<String> = failed.iter().map(|check| format!("{}: {}", check.name, check.detail)).collect();
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.join("; "))
+        .of_kind("not-ready", "Not ready")
+        .with("checks", serde_json::to_value(checks).unwrap_or_default())
+}
+
+/// Whether traffic may come: the database answers, the node is at the best header that it knows, stamping is not stalled,
+/// and blocks come if they are to.
+#[utoipa::path(
+    get, path = "/api/health/ready", tag = "health",
+    responses((status = 200, body = Ready), (status = 503, body = Problem, content_type = "application/problem+json"))
+)]
+pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, Problem> {
+    let checks = checks(&state).await;
+    if state.closing.is_cancelled() {
+        return Err(Problem::unavailable("the server is stopping").of_kind("not-ready", "Not ready"));
+    }
+    if checks.iter().all(|check| check.ok) {
+        Ok(Json(Ready { status: "ready", checks }))
+    } else {
+        Err(not_ready(&checks))
+    }
+}
+
+/// Everything of interest at once. Always 200 while the process lives; `/api/health/ready` decides over traffic.
+#[utoipa::path(get, path = "/api/health", tag = "health", responses((status = 200, body = Health)))]
+pub(crate) async fn health(State(state): State<AppState>) -> Json<Health> {
+    let checks = checks(&state).await;
+    let node = &state.node;
+    let tip = node.chain.tip();
+    Json(Health {
+        status: if checks.iter().all(|check| check.ok) { "ready" } else { "not_ready" },
+        version: env!("CARGO_PKG_VERSION"),
+        network: crate::rpc::chain_name(node.chain.params().network),
+        height: tip.height,
+        tip: tip.hash.to_string(),
+        uptime_seconds: node.now().saturating_sub(node.started_at()),
+        checks,
+    })
+}
+
+impl Check {
+    /// A check with its outcome.
+    pub(crate) fn new(name: &'static str, ok: bool, detail: String) -> Check {
+        Check { name, ok, detail }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tip_is_too_old_after_ten_block_times() {
+        let ten = Duration::from_secs(10);
+        assert!(tip_age_check(ten, 100, 1000).ok);
+        assert!(!tip_age_check(ten, 101, 101).ok);
+        assert!(tip_age_check(ten, 5000, 100).ok, "just started");
+        assert!(tip_age_check(Duration::ZERO, 5000, 5000).ok, "on demand");
+    }
+
+    #[test]
+    fn not_ready_names_what_is_not_so() {
+        let checks = [Check::new("database", true, "fine".into()), Check::new("tip_age", false, "old".into())];
+        let problem = not_ready(&checks);
+        assert_eq!((problem.status, problem.detail.as_str()), (503, "tip_age: old"));
+    }
+}

@@ -1,0 +1,138 @@
+//! `/metrics`: Prometheus' text format.
+//!
+//! Rooms count through the `metrics` facade; gauges of the chain, the mempool, the stamps and the database are read when
+//! Prometheus asks. The calendar's routes count through handles made once, without a look-up a request.
+
+use super::problem::Problem;
+use crate::state::AppState;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+const REQUESTS: &str = "cairn_http_requests_total";
+const DURATION: &str = "cairn_http_request_duration_seconds";
+/// Upper bounds of the duration's buckets, seconds.
+const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// How often recorded durations are folded into their buckets, so that they use no memory between scrapes.
+pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The process's recorder, installed at the first use. `None` when something else installed one before.
+pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
+    static HANDLE: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
+    HANDLE
+        .get_or_init(|| {
+            let recorder = PrometheusBuilder::new()
+                .set_buckets_for_metric(Matcher::Full(DURATION.into()), &BUCKETS)
+                .and_then(|builder| {
+                    builder.set_buckets_for_metric(Matcher::Full("cairn_block_connect_seconds".into()), &BUCKETS)
+                })
+                .ok()?
+                .build_recorder();
+            let handle = recorder.handle();
+            metrics::set_global_recorder(recorder).ok()?;
+            describe();
+            Some(handle)
+        })
+        .as_ref()
+}
+
+fn describe() {
+    describe_counter!(REQUESTS, "HTTP requests by method, route and status");
+    describe_histogram!(DURATION, "Time from a request's head to its answer's head, seconds");
+    describe_gauge!("cairn_chain_height", "Height of the active chain's tip");
+    describe_gauge!("cairn_chain_tip_age_seconds", "Time since the tip's own time, seconds");
+    describe_gauge!("cairn_peers", "Connections to other nodes");
+    describe_gauge!("cairn_mempool_transactions", "Transactions in the mempool");
+    describe_gauge!("cairn_db_pool_connections", "Connections to the database by state");
+    describe_gauge!("cairn_stamps_pending", "Calendar commitments that no block has confirmed for good");
+    describe_gauge!("cairn_stamp_oldest_pending_seconds", "Age of the oldest of them, seconds");
+}
+
+/// Counters of one hot route, made once.
+pub(crate) struct HotRoute {
+    ok: Counter,
+    refused: Counter,
+    failed: Counter,
+    duration: Histogram,
+}
+
+impl HotRoute {
+    /// Handles of a route.
+    pub(crate) fn new(method: &'static str, path: &'static str) -> HotRoute {
+        // Handles made before the recorder is installed would count into nothing.
+        let _ = recorder();
+        let count = |status: &'static str| counter!(REQUESTS, "method" => method, "path" => path, "status" => status);
+        HotRoute {
+            ok: count("200"),
+            refused: count("400"),
+            failed: count("503"),
+            duration: histogram!(DURATION, "method" => method, "path" => path),
+        }
+    }
+
+    /// Notes an answer.
+    pub(crate) fn note(&self, since: Instant, status: StatusCode) {
+        let counter = match status.as_u16() {
+            200 => &self.ok,
+            400..=499 => &self.refused,
+            _ => &self.failed,
+        };
+        counter.increment(1);
+        self.duration.record(since.elapsed());
+    }
+}
+
+/// Counts and times every other request.
+pub(crate) async fn measure(request: Request, next: Next) -> Response {
+    let since = Instant::now();
+    let path =
+        request.extensions().get::<MatchedPath>().map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = method_name(request.method());
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    counter!(REQUESTS, "method" => method, "path" => path.clone(), "status" => status).increment(1);
+    histogram!(DURATION, "method" => method, "path" => path).record(since.elapsed());
+    response
+}
+
+/// A method as a label: clients may send any word, and a label must not take any value.
+fn method_name(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::PATCH => "PATCH",
+        _ => "other",
+    }
+}
+
+/// The metrics. For Prometheus; not a part of the documented API.
+pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
+    let Some(recorder) = recorder() else {
+        return Problem::unavailable("another part of this process collects the metrics").into_response();
+    };
+    let node = &state.node;
+    let tip = node.chain.tip();
+    gauge!("cairn_chain_height").set(tip.height);
+    gauge!("cairn_chain_tip_age_seconds").set(node.now().saturating_sub(tip.header.time));
+    gauge!("cairn_peers").set(0);
+    gauge!("cairn_mempool_transactions").set(count(node.mempool.info().size));
+    let (open, idle) = state.store.connections();
+    gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
+    gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
+    super::stamps::set_gauges(&state).await;
+    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], recorder.render()).into_response()
+}
+
+/// A count as a gauge's value; exact up to 2^32, which no count here reaches.
+pub(crate) fn count(value: usize) -> f64 {
+    u32::try_from(value).map_or(f64::INFINITY, f64::from)
+}

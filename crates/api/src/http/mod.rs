@@ -1,0 +1,137 @@
+//! The HTTP server: routes, and what every request passes through.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`problem`] | errors as RFC 9457 documents |
+//! | `auth` | API keys |
+//! | [`health`] | live and ready |
+//! | [`chain`], [`transactions`], [`search`] | reading the chain |
+//! | `events` | server-sent events |
+//! | `calendar` | the OpenTimestamps calendar protocol: the hot routes, with nothing in front of them |
+//! | [`stamps`] | stamping over JSON, uploads and bulk; verifying |
+//! | [`wallet`] | the wallet, for holders of its key |
+//! | [`admin`] | mining, for holders of the admin key |
+//! | `metrics` | Prometheus |
+//! | `openapi` | the document and its page |
+
+pub mod admin;
+pub(crate) mod auth;
+mod calendar;
+pub mod chain;
+pub(crate) mod events;
+pub mod health;
+pub(crate) mod metrics;
+mod openapi;
+pub mod problem;
+pub mod search;
+pub mod stamps;
+pub mod transactions;
+mod upload;
+pub mod wallet;
+
+use crate::state::AppState;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::{Next, from_fn};
+use axum::routing::get;
+use problem::Problem;
+use serde::Serialize;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use utoipa::{OpenApi as _, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// Pass it as `cursor` to get the next page; none on the last one.
+    pub next_cursor: Option<String>,
+}
+
+/// Runs what blocks on a blocking thread, of which only so many are used at once.
+pub(crate) async fn blocking<T: Send + 'static>(
+    state: &AppState,
+    work: impl FnOnce(&AppState) -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let Ok(place) = state.readers.clone().try_acquire_owned() else {
+        return Err(Problem::unavailable("too many requests read the chain at once: try again shortly"));
+    };
+    let state = state.clone();
+    let done = tokio::task::spawn_blocking(move || {
+        let _held = place;
+        work(&state)
+    });
+    done.await.map_err(|error| Problem::internal(&error))
+}
+
+/// Request ids: a random prefix of this process and a counter.
+#[derive(Clone)]
+struct Ids(std::sync::Arc<(u64, AtomicU64)>);
+
+impl MakeRequestId for Ids {
+    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
+        let id = format!("{:016x}-{:x}", self.0.0, self.0.1.fetch_add(1, Ordering::Relaxed));
+        HeaderValue::try_from(id).ok().map(RequestId::new)
+    }
+}
+
+/// Every documented route but the streams, and the document.
+fn api() -> OpenApiRouter<AppState> {
+    OpenApiRouter::with_openapi(openapi::Frame::openapi())
+        .routes(routes!(health::health))
+        .routes(routes!(health::live))
+        .routes(routes!(health::ready))
+        .routes(routes!(chain::blockchain))
+        .routes(routes!(chain::blocks))
+        .routes(routes!(chain::block))
+        .routes(routes!(transactions::transaction))
+        .routes(routes!(transactions::mempool))
+        .routes(routes!(transactions::peers))
+        .routes(routes!(search::search))
+        .routes(routes!(wallet::wallets))
+        .routes(routes!(wallet::addresses, wallet::new_address))
+        .routes(routes!(wallet::balance))
+        .routes(routes!(wallet::transactions))
+        .routes(routes!(wallet::send))
+        .routes(routes!(admin::mining))
+        .routes(routes!(admin::stop))
+}
+
+/// Routes that may take longer than an ordinary request: streams, uploads, mining.
+fn long_running() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(events::events)).routes(routes!(admin::start)).routes(routes!(admin::generate))
+}
+
+/// The whole HTTP interface.
+pub fn router(state: AppState) -> Router {
+    let limit = state.config.request_timeout();
+    let (ordinary, mut document) = api().split_for_parts();
+    let (long, more) = long_running().split_for_parts();
+    document.merge(more);
+    let (hot, more) = calendar::router().split_for_parts();
+    document.merge(more);
+
+    let ordinary = ordinary
+        .route("/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
+        .merge(openapi::router(document))
+        .layer(DefaultBodyLimit::max(state.config.max_body_bytes))
+        .layer(from_fn(move |request: Request, next: Next| problem::time_out(limit, request, next)));
+    let id_header = HeaderName::from_static("x-request-id");
+    let ids = Ids(std::sync::Arc::new((rand::random(), AtomicU64::new(1))));
+    ordinary
+        .merge(long)
+        .fallback(problem::not_found)
+        .method_not_allowed_fallback(problem::method_not_allowed)
+        .layer(from_fn(metrics::measure))
+        .layer(CatchPanicLayer::custom(problem::panicked))
+        .layer(PropagateRequestIdLayer::new(id_header.clone()))
+        .layer(SetRequestIdLayer::new(id_header, ids))
+        .merge(hot)
+        .with_state(state)
+}

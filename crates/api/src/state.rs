@@ -1,0 +1,100 @@
+//! What the handlers share.
+
+use crate::config::ApiConfig;
+use crate::http::events::{EventHub, describe};
+use crate::http::metrics;
+use crate::keys::Key;
+use cairn_node::Node;
+use cairn_store::Store;
+use cairn_wallet::Wallet;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+/// Requests that read the chain from disk at once.
+const READERS: usize = 256;
+
+/// The rooms and what the API keeps of its own. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Inner>);
+
+/// What an [`AppState`] points to.
+pub struct Inner {
+    /// The node.
+    pub node: Arc<Node>,
+    /// The database.
+    pub store: Store,
+    /// The wallet.
+    pub wallet: Arc<Wallet>,
+    /// Settings.
+    pub config: ApiConfig,
+    /// Cancelled by JSON-RPC's `stop`: asks the whole process to stop.
+    pub stop: CancellationToken,
+    /// Cancelled when the servers close, so that streams end.
+    pub(crate) closing: CancellationToken,
+    pub(crate) admin_key: Option<Key>,
+    pub(crate) wallet_key: Option<Key>,
+    pub(crate) events: EventHub,
+    pub(crate) readers: Arc<Semaphore>,
+}
+
+impl Deref for AppState {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+impl AppState {
+    /// State over the rooms. `stop` is cancelled by JSON-RPC's `stop`; the binary waits for it.
+    pub fn new(
+        node: Arc<Node>,
+        store: Store,
+        wallet: Arc<Wallet>,
+        config: ApiConfig,
+        stop: CancellationToken,
+    ) -> AppState {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let first_id = u64::try_from(now.as_micros()).unwrap_or(0);
+        AppState(Arc::new(Inner {
+            admin_key: config.admin_key.as_deref().map(Key::new),
+            wallet_key: config.wallet_key.as_deref().map(Key::new),
+            events: EventHub::new(config.max_event_clients, first_id),
+            readers: Arc::new(Semaphore::new(READERS)),
+            closing: CancellationToken::new(),
+            node,
+            store,
+            wallet,
+            config,
+            stop,
+        }))
+    }
+
+    /// Follows the rooms and publishes what happens, until the servers close.
+    pub(crate) async fn publish_events(self) {
+        let mut node = self.node.subscribe();
+        let mut upkeep = tokio::time::interval(metrics::UPKEEP);
+        loop {
+            tokio::select! {
+                () = self.closing.cancelled() => return,
+                _ = upkeep.tick() => {
+                    if let Some(recorder) = metrics::recorder() {
+                        recorder.run_upkeep();
+                    }
+                }
+                event = node.recv() => match event {
+                    Ok(event) => {
+                        let (name, data) = describe(&event);
+                        self.events.publish(name, data);
+                    }
+                    Err(RecvError::Lagged(missed)) => self.events.publish("lagged", serde_json::json!({"missed": missed})),
+                    Err(RecvError::Closed) => return,
+                },
+            }
+        }
+    }
+}
