@@ -27,7 +27,7 @@ pub struct BlockReject {
     /// Class.
     pub kind: BlockRejectKind,
     /// Core's reject reason, such as `bad-cb-amount`.
-    pub reason: &'static str,
+    pub reason: std::borrow::Cow<'static, str>,
     /// Core's debug message, or empty.
     pub debug: String,
 }
@@ -67,7 +67,7 @@ pub struct TxReject {
 
 impl fmt::Display for BlockReject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.debug.is_empty() { f.write_str(self.reason) } else { write!(f, "{}, {}", self.reason, self.debug) }
+        if self.debug.is_empty() { f.write_str(&self.reason) } else { write!(f, "{}, {}", self.reason, self.debug) }
     }
 }
 impl std::error::Error for BlockReject {}

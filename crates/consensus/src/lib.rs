@@ -15,6 +15,7 @@
 //! | [`block`], [`connect`] | rules of one block alone, in its context, and against its coins |
 //! | [`script`] | the script interpreter, its flags, its errors and sigop counting |
 //! | [`sighash`] | signature hashes and what can be computed once a transaction |
+//! | [`signet`] | the solution that blocks of a signet carry |
 //!
 //! `chain`, `mempool` and `mining` call it. It may depend on nothing of Cairn.
 
@@ -28,4 +29,5 @@ pub mod params;
 pub mod pow;
 pub mod script;
 pub mod sighash;
+pub mod signet;
 pub mod tx;
