@@ -121,6 +121,9 @@ fn has_valid_length(public_key: &[u8]) -> bool {
     }
 }
 
+/// A script code and the midstate of its signature hashes.
+type CachedMidstate = (Vec<u8>, Midstate);
+
 /// Checks against one input of a transaction.
 pub struct TransactionSignatureChecker<'a, V = Secp256k1Verifier> {
     tx: &'a Transaction,
@@ -129,7 +132,7 @@ pub struct TransactionSignatureChecker<'a, V = Secp256k1Verifier> {
     verifier: V,
     /// Core's `SigHashCache`: a script code and its midstate for each of the six kinds of hash types, so that scripts
     /// with many signatures do not hash the transaction for each. No input uses legacy and witness v0 hashes both.
-    midstates: RefCell<[Option<(Vec<u8>, Midstate)>; 6]>,
+    midstates: RefCell<[Option<CachedMidstate>; 6]>,
     /// Hash of the output with the input's index, for Taproot's SIGHASH_SINGLE.
     single_output: OnceCell<Option<sha256::Hash>>,
 }

@@ -1,0 +1,40 @@
+//! Where Bitcoin Core's test data is: in the sources that `libbitcoinkernel-sys` carries.
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::LazyLock;
+
+/// The directory `src/test/data` of Bitcoin Core's sources, wherever cargo keeps them.
+static DATA: LazyLock<PathBuf> = LazyLock::new(|| {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--all-features", "--format-version", "1", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata prints JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let manifest = packages
+        .iter()
+        .find(|package| package["name"] == "libbitcoinkernel-sys")
+        .and_then(|package| package["manifest_path"].as_str())
+        .expect("libbitcoinkernel-sys is an optional dependency of the workspace");
+    PathBuf::from(manifest).with_file_name("bitcoin/src/test/data")
+});
+
+/// A file of Core's test data, such as `script_tests.json`.
+pub(crate) fn load(name: &str) -> Value {
+    let path = DATA.join(name);
+    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The cases of a file that is a list of lists; those of one element are comments.
+pub(crate) fn load_cases(name: &str) -> Vec<Vec<Value>> {
+    let Value::Array(rows) = load(name) else { panic!("{name} is no list") };
+    rows.into_iter()
+        .map(|row| if let Value::Array(row) = row { row } else { panic!("{name} holds {row}") })
+        .filter(|row| row.len() > 1)
+        .collect()
+}
