@@ -227,3 +227,7 @@ pub fn block_subsidy(height: u32, params: &Params) -> Amount {
 
 /// Version of a block that signals nothing (BIP 9).
 pub const VERSIONBITS_TOP_BITS: i32 = 0x2000_0000;
+
+#[cfg(test)]
+#[path = "block_tests.rs"]
+mod tests;

@@ -268,3 +268,7 @@ fn in_block(rejected: crate::error::TxReject, txid: Txid) -> BlockReject {
         debug: format!("{} in transaction {txid}", rejected.debug),
     }
 }
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

@@ -66,7 +66,7 @@ pub fn contextual_check_header(
 pub fn minimum_time(chain: &impl Ancestors, params: &Params) -> u32 {
     let after_median = chain.median_time_past().saturating_add(1);
     let height = chain.height() + 1;
-    if params.enforce_bip94 && height % params.difficulty_adjustment_interval() == 0 {
+    if params.enforce_bip94 && height.is_multiple_of(params.difficulty_adjustment_interval()) {
         let previous = chain.header(chain.height()).time;
         return after_median.max(previous.saturating_sub(MAX_TIMEWARP));
     }

@@ -30,4 +30,6 @@ pub mod pow;
 pub mod script;
 pub mod sighash;
 pub mod signet;
+#[cfg(test)]
+mod testing;
 pub mod tx;

@@ -290,16 +290,16 @@ impl Params {
             .find(|(exception, _)| exception == hash)
             .map_or(ScriptFlags::P2SH | ScriptFlags::WITNESS | ScriptFlags::TAPROOT, |(_, flags)| *flags);
         if height >= self.bip66_height {
-            flags = flags | ScriptFlags::DERSIG;
+            flags |= ScriptFlags::DERSIG;
         }
         if height >= self.bip65_height {
-            flags = flags | ScriptFlags::CHECKLOCKTIMEVERIFY;
+            flags |= ScriptFlags::CHECKLOCKTIMEVERIFY;
         }
         if height >= self.csv_height {
-            flags = flags | ScriptFlags::CHECKSEQUENCEVERIFY;
+            flags |= ScriptFlags::CHECKSEQUENCEVERIFY;
         }
         if height >= self.segwit_height {
-            flags = flags | ScriptFlags::NULLDUMMY;
+            flags |= ScriptFlags::NULLDUMMY;
         }
         flags
     }

@@ -53,7 +53,7 @@ pub fn next_work_required(chain: &impl Ancestors, time: u32, params: &Params) ->
     let last = chain.header(last_height);
     let interval = params.difficulty_adjustment_interval();
     let limit = params.pow_limit.to_compact_lossy();
-    if (last_height + 1) % interval != 0 {
+    if !(last_height + 1).is_multiple_of(interval) {
         if !params.allow_min_difficulty_blocks {
             return last.bits;
         }
@@ -64,7 +64,7 @@ pub fn next_work_required(chain: &impl Ancestors, time: u32, params: &Params) ->
         // Otherwise the last target that was not such an exception.
         let mut height = last_height;
         let mut header = last;
-        while height > 0 && height % interval != 0 && header.bits == limit {
+        while height > 0 && !height.is_multiple_of(interval) && header.bits == limit {
             height -= 1;
             header = chain.header(height);
         }
@@ -124,7 +124,7 @@ pub fn permitted_difficulty_transition(params: &Params, height: u32, old: Compac
     if params.allow_min_difficulty_blocks {
         return true;
     }
-    if height % params.difficulty_adjustment_interval() != 0 {
+    if !height.is_multiple_of(params.difficulty_adjustment_interval()) {
         return old == new;
     }
     let bound = |timespan| {

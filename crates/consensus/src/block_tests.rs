@@ -1,0 +1,193 @@
+//! Each rule of a block has its reason, and what only its data breaks does not condemn its header.
+
+use super::*;
+use crate::testing::{Headers, block as honest, coinbase, commit, outpoint, output, regtest, seal, spend};
+use bitcoin::absolute::LockTime;
+use bitcoin::{CompactTarget, Sequence, Target, TxMerkleNode, Witness};
+
+const HEIGHT: u32 = 150;
+
+fn good() -> Block {
+    honest(HEIGHT, 1, vec![spend(&[outpoint(0)], vec![output(1)]), spend(&[outpoint(1)], vec![output(1)])])
+}
+
+fn alone(block: &Block) -> Result<(), BlockReject> {
+    check_block(block, &txids(block), &regtest(), Checks::ALL)
+}
+
+fn placed(block: &Block) -> Result<(), BlockReject> {
+    contextual_check_block(block, &Headers(HEIGHT - 1), &regtest())
+}
+
+#[track_caller]
+fn refused(result: Result<(), BlockReject>, kind: BlockRejectKind, reason: &str) {
+    let rejected = result.expect_err(reason);
+    assert_eq!((rejected.kind, &*rejected.reason), (kind, reason));
+}
+
+use BlockRejectKind::{Consensus, InvalidHeader, Mutated};
+
+#[test]
+fn a_good_block_passes() {
+    alone(&good()).expect("valid");
+    placed(&good()).expect("valid without a commitment, since it has no witness");
+    let committed = commit(good());
+    alone(&committed).expect("valid");
+    placed(&committed).expect("valid");
+}
+
+#[test]
+fn proof_of_work_is_checked_first_and_only_where_asked() {
+    let mut block = good();
+    while Target::from_compact(block.header.bits).is_met_by(block.block_hash()) {
+        block.header.nonce += 1;
+    }
+    refused(alone(&block), InvalidHeader, "high-hash");
+    check_block(&block, &txids(&block), &regtest(), Checks { proof_of_work: false, merkle_root: true })
+        .expect("a template has none yet");
+    block.header.bits = CompactTarget::from_consensus(0x2100_ffff);
+    refused(alone(&block), InvalidHeader, "high-hash");
+}
+
+#[test]
+fn merkle_roots_bind_the_data() {
+    let mut block = good();
+    block.header.merkle_root = TxMerkleNode::from_byte_array([1; 32]);
+    let sealed = |mut block: Block| {
+        while !Target::from_compact(block.header.bits).is_met_by(block.block_hash()) {
+            block.header.nonce += 1;
+        }
+        block
+    };
+    refused(alone(&sealed(block.clone())), Mutated, "bad-txnmrklroot");
+    check_block(&block, &txids(&block), &regtest(), Checks { proof_of_work: false, merkle_root: false })
+        .expect("not asked");
+    // CVE-2012-2459: three transactions, the last twice, have the root of three.
+    let mut block = good();
+    block.txdata.push(block.txdata[2].clone());
+    refused(alone(&block), Mutated, "bad-txns-duplicate");
+}
+
+#[test]
+fn sizes_and_coinbases() {
+    let mut empty = good();
+    empty.txdata.clear();
+    refused(alone(&seal(empty)), Consensus, "bad-blk-length");
+    let mut big = good();
+    big.txdata[0].output.push(TxOut { script_pubkey: vec![0x51; 999_000].into(), ..output(0) });
+    big.txdata[1].output.push(TxOut { script_pubkey: vec![0x51; 2_000].into(), ..output(0) });
+    refused(alone(&seal(big)), Consensus, "bad-blk-length");
+    let mut none = good();
+    none.txdata.remove(0);
+    refused(alone(&seal(none)), Consensus, "bad-cb-missing");
+    let mut two = good();
+    two.txdata[1] = coinbase(HEIGHT, vec![output(2)]);
+    refused(alone(&seal(two)), Consensus, "bad-cb-multiple");
+    let mut invalid = good();
+    invalid.txdata[1].output.clear();
+    refused(alone(&seal(invalid)), Consensus, "bad-txns-vout-empty");
+}
+
+#[test]
+fn legacy_sigops_are_bounded() {
+    let mut block = good();
+    let sigops = |count: usize| TxOut { script_pubkey: vec![0xac; count].into(), ..output(0) };
+    block.txdata[1].output.push(sigops(20_000));
+    alone(&seal(block.clone())).expect("80,000 exactly");
+    block.txdata[1].output.push(sigops(1));
+    refused(alone(&seal(block)), Consensus, "bad-blk-sigops");
+}
+
+#[test]
+fn lock_times_are_judged_by_the_median_time_past() {
+    let mut block = good();
+    let median = Ancestors::median_time_past(&Headers(HEIGHT - 1));
+    block.txdata[1].input[0].sequence = Sequence::ZERO;
+    block.txdata[1].lock_time = LockTime::from_consensus(median);
+    refused(placed(&block), Consensus, "bad-txns-nonfinal");
+    block.txdata[1].lock_time = LockTime::from_consensus(median - 1);
+    placed(&block).expect("the median is past it");
+    // Before BIP 113 the block's own time counted.
+    block.txdata[1].lock_time = LockTime::from_consensus(median);
+    let before = Params { csv_height: HEIGHT + 1, ..regtest() };
+    contextual_check_block(&block, &Headers(HEIGHT - 1), &before).expect("valid then");
+}
+
+#[test]
+fn coinbases_carry_their_height() {
+    let mut block = good();
+    block.txdata[0] = coinbase(HEIGHT + 1, vec![output(1)]);
+    refused(placed(&block), Consensus, "bad-cb-height");
+    let before = Params { bip34_height: HEIGHT + 1, ..regtest() };
+    contextual_check_block(&block, &Headers(HEIGHT - 1), &before).expect("not yet a rule");
+    for (height, script) in [(1u32, vec![0x51]), (16, vec![0x60]), (17, vec![1, 17]), (128, vec![2, 128, 0])] {
+        assert_eq!(coinbase_height(height).into_bytes(), script);
+    }
+}
+
+#[test]
+fn witnesses_are_committed_to() {
+    let mut block = good();
+    block.txdata[1].input[0].witness = Witness::from_slice(&[[1u8; 1]]);
+    refused(placed(&block), Mutated, "unexpected-witness");
+    let committed = commit(block.clone());
+    placed(&committed).expect("valid");
+
+    let mut changed = committed.clone();
+    changed.txdata[1].input[0].witness = Witness::from_slice(&[[2u8; 1]]);
+    refused(placed(&changed), Mutated, "bad-witness-merkle-match");
+    for witness in [Witness::new(), Witness::from_slice(&[[0u8; 31]]), Witness::from_slice(&[[0u8; 32]; 2])] {
+        let mut changed = committed.clone();
+        changed.txdata[0].input[0].witness = witness;
+        refused(placed(&changed), Mutated, "bad-witness-nonce-size");
+    }
+    // Of several commitments the last counts.
+    let mut two = committed.clone();
+    two.txdata[0].output.insert(0, witness_commitment_output(&good()));
+    placed(&two).expect("valid");
+    two.txdata[0].output.swap(0, 2);
+    refused(placed(&two), Mutated, "bad-witness-merkle-match");
+    // Before segwit a commitment is an output like any other.
+    let before = Params { segwit_height: HEIGHT + 1, ..regtest() };
+    refused(contextual_check_block(&committed, &Headers(HEIGHT - 1), &before), Mutated, "unexpected-witness");
+}
+
+#[test]
+fn the_reserved_value_is_added_where_it_is_missing() {
+    let mut block = commit(good());
+    block.txdata[0].input[0].witness = Witness::new();
+    refused(placed(&block), Mutated, "bad-witness-nonce-size");
+    add_witness_reserved_value(&mut block, HEIGHT, &regtest());
+    placed(&block).expect("valid");
+    let mut without = good();
+    add_witness_reserved_value(&mut without, HEIGHT, &regtest());
+    assert_eq!(without, good(), "nothing to add without a commitment");
+}
+
+#[test]
+fn weight_is_bounded() {
+    let mut block = good();
+    block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0u8; 3_998_000]]);
+    placed(&commit(block.clone())).expect("below four million");
+    block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0u8; 4_000_000]]);
+    refused(placed(&commit(block)), Consensus, "bad-blk-weight");
+}
+
+/// Core's main_tests.cpp.
+#[test]
+fn subsidies_halve_and_end() {
+    for network in [bitcoin::Network::Bitcoin, bitcoin::Network::Regtest] {
+        let params = Params::new(network).expect("supported");
+        let interval = params.subsidy_halving_interval;
+        let mut expected = 50 * 100_000_000;
+        for halving in 0..64 {
+            assert_eq!(block_subsidy(halving * interval, &params).to_sat(), expected);
+            assert_eq!(block_subsidy(halving * interval + interval - 1, &params).to_sat(), expected);
+            expected /= 2;
+        }
+        assert_eq!(block_subsidy(64 * interval, &params), Amount::ZERO);
+    }
+    let params = Params::new(bitcoin::Network::Bitcoin).expect("supported");
+    let total: u64 = (0..14_000_000).step_by(1_000).map(|h| block_subsidy(h, &params).to_sat() * 1_000).sum();
+    assert_eq!(total, 2_099_999_997_690_000);
+}

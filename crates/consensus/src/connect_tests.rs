@@ -1,0 +1,166 @@
+//! Each rule of a block against its coins has its reason.
+
+use super::*;
+use crate::block::txids;
+use crate::testing::{Coins, Headers, block, commit, output, regtest, spend};
+use bitcoin::{ScriptBuf, Sequence, TxOut, Witness};
+
+const HEIGHT: u32 = 120;
+const SUBSIDY: u64 = 50 * 100_000_000;
+
+fn connect_at(block: Block, coins: &Coins, height: u32, params: &Params) -> Result<Connected, BlockReject> {
+    let (txids, hash) = (txids(&block), block.block_hash());
+    let headers = Headers(height - 1);
+    let place = Place { height, hash, bip34_ancestor: None, ancestors: &headers };
+    connect_block(&Arc::new(block), &txids, &place, params, coins).map_err(|error| match error {
+        ConnectError::Rejected(rejected) => rejected,
+        ConnectError::View(never) => match never {},
+    })
+}
+
+fn connect(block: Block, coins: &Coins) -> Result<Connected, BlockReject> {
+    connect_at(block, coins, HEIGHT, &regtest())
+}
+
+#[track_caller]
+fn refused(result: Result<Connected, BlockReject>, reason: &str) {
+    let Err(rejected) = result else { panic!("should be refused: {reason}") };
+    assert_eq!((rejected.kind, &*rejected.reason), (BlockRejectKind::Consensus, reason));
+}
+
+#[test]
+fn coins_are_spent_once_and_what_a_block_creates_it_may_spend() {
+    let mut coins = Coins::default();
+    let a = coins.add(0, output(100), 1, false);
+    let b = coins.add(1, output(50), 119, false);
+    let first = spend(&[a], vec![output(60), output(30)]);
+    let created = OutPoint::new(first.compute_txid(), 1);
+    let second = spend(&[created, b], vec![output(75)]);
+    let connected = connect(block(HEIGHT, SUBSIDY + 15, vec![first.clone(), second.clone()]), &coins).expect("valid");
+    assert_eq!(connected.fees.to_sat(), 15);
+    assert_eq!(connected.undo.0.len(), 2);
+    assert_eq!(connected.undo.0[1].0[0], Coin { output: output(30), height: HEIGHT, coinbase: false });
+    assert_eq!(connected.undo.0[1].0[1].height, 119);
+    assert_eq!(connected.checks.iter().map(ScriptCheck::inputs).collect::<Vec<_>>(), [1, 2]);
+    for check in &connected.checks {
+        for input in 0..check.inputs() {
+            check.run(input).expect("anyone can spend");
+        }
+    }
+    let missing = "bad-txns-inputs-missingorspent";
+    refused(connect(block(HEIGHT, 0, vec![second.clone(), first.clone()]), &coins), missing);
+    refused(connect(block(HEIGHT, 0, vec![first.clone(), spend(&[a], vec![])]), &coins), missing);
+    let again = spend(&[created], vec![output(1)]);
+    refused(connect(block(HEIGHT, 0, vec![first, second, again]), &coins), missing);
+    refused(connect(block(HEIGHT, 0, vec![spend(&[crate::testing::outpoint(7)], vec![])]), &coins), missing);
+    // What can never be spent is no coin.
+    let returned = spend(&[a], vec![TxOut { script_pubkey: vec![0x6a].into(), ..output(1) }]);
+    let child = spend(&[OutPoint::new(returned.compute_txid(), 0)], vec![output(1)]);
+    refused(connect(block(HEIGHT, 0, vec![returned, child]), &coins), missing);
+}
+
+#[test]
+fn the_coinbase_takes_no_more_than_subsidy_and_fees() {
+    let mut coins = Coins::default();
+    let a = coins.add(0, output(100), 1, false);
+    let pays = |reward| block(HEIGHT, reward, vec![spend(&[a], vec![output(90)])]);
+    connect(pays(SUBSIDY + 10), &coins).expect("all of it");
+    connect(pays(0), &coins).expect("less is allowed");
+    refused(connect(pays(SUBSIDY + 11), &coins), "bad-cb-amount");
+    let Err(rejected) = connect(pays(SUBSIDY + 11), &coins) else { unreachable!("refused above") };
+    assert_eq!(rejected.debug, format!("coinbase pays too much (actual={} vs limit={})", SUBSIDY + 11, SUBSIDY + 10));
+}
+
+#[test]
+fn inputs_keep_their_own_rules() {
+    let mut coins = Coins::default();
+    let young = coins.add(0, output(100), HEIGHT - 99, true);
+    let poor = coins.add(1, output(1), 1, false);
+    let early = block(HEIGHT, 0, vec![spend(&[young], vec![output(1)])]);
+    refused(connect(early.clone(), &coins), "bad-txns-premature-spend-of-coinbase");
+    coins.add(0, output(100), HEIGHT - 100, true);
+    connect(early, &coins).expect("mature");
+    refused(connect(block(HEIGHT, 0, vec![spend(&[poor], vec![output(2)])]), &coins), "bad-txns-in-belowout");
+    let rich: Vec<OutPoint> = (2..4).map(|n| coins.add(n, output(MAX_MONEY), 1, false)).collect();
+    let fees = rich.iter().map(|coin| spend(&[*coin], vec![output(1)])).collect();
+    refused(connect(block(HEIGHT, 0, fees), &coins), "bad-txns-accumulated-fee-outofrange");
+    refused(connect(block(HEIGHT, 0, vec![spend(&rich, vec![output(1)])]), &coins), "bad-txns-inputvalues-outofrange");
+}
+
+#[test]
+fn relative_lock_times_hold_from_bip_68_on() {
+    let mut coins = Coins::default();
+    let a = coins.add(0, output(100), HEIGHT - 5, false);
+    let locked = |blocks: u32| {
+        let mut tx = spend(&[a], vec![output(1)]);
+        tx.input[0].sequence = Sequence(blocks);
+        block(HEIGHT, 0, vec![tx])
+    };
+    connect(locked(5), &coins).expect("five blocks have passed");
+    refused(connect(locked(6), &coins), "bad-txns-nonfinal");
+    let before = Params { csv_height: HEIGHT + 1, ..regtest() };
+    connect_at(locked(6), &coins, HEIGHT, &before).expect("not yet a rule");
+    // Six blocks of ten minutes passed between the median before the coin and the median before this block.
+    let (last, next) = (5 * 600 / 512, 5 * 600 / 512 + 1);
+    connect(locked(1 << 22 | last), &coins).expect("enough time has passed");
+    refused(connect(locked(1 << 22 | next), &coins), "bad-txns-nonfinal");
+}
+
+#[test]
+fn sigop_cost_counts_what_the_coins_reveal() {
+    let mut coins = Coins::default();
+    // 201 signature operations in a redeem script, 66 times: 53,064 of cost, within; 100 times: beyond.
+    let redeem = vec![0xac; 201];
+    let p2sh = ScriptBuf::new_p2sh(&bitcoin::Script::from_bytes(&redeem).script_hash());
+    let spender = |coins: &mut Coins, n| {
+        let outpoint = coins.add(n, TxOut { script_pubkey: p2sh.clone(), ..output(1) }, 1, false);
+        let mut tx = spend(&[outpoint], vec![output(1)]);
+        let mut script_sig = vec![0x4c, redeem.len() as u8];
+        script_sig.extend_from_slice(&redeem);
+        tx.input[0].script_sig = script_sig.into();
+        tx
+    };
+    let within: Vec<_> = (0..99).map(|n| spender(&mut coins, n)).collect();
+    connect(block(HEIGHT, 0, within.clone()), &coins).expect("79,596");
+    let beyond = (0..100).map(|n| spender(&mut coins, n)).collect();
+    refused(connect(block(HEIGHT, 0, beyond), &coins), "bad-blk-sigops");
+}
+
+#[test]
+fn scripts_fail_with_cores_reason() {
+    let mut coins = Coins::default();
+    let a = coins.add(0, TxOut { script_pubkey: vec![0x00].into(), ..output(1) }, 1, false);
+    let p2wpkh = [&[0u8, 20][..], &[1; 20]].concat();
+    let b = coins.add(1, TxOut { script_pubkey: p2wpkh.into(), ..output(1) }, 1, false);
+    let mut tx = spend(&[a, b], vec![output(1)]);
+    tx.input[1].witness = Witness::from_slice(&[[0u8; 1]]);
+    let connected = connect(commit(block(HEIGHT, 0, vec![tx])), &coins).expect("scripts come later");
+    let reason = |input| connected.checks[0].run(input).expect_err("fails").reason.into_owned();
+    assert_eq!(
+        reason(0),
+        "block-script-verify-flag-failed (Script evaluated without error but finished with a false/empty top stack element)"
+    );
+    assert_eq!(reason(1), "block-script-verify-flag-failed (Witness program hash mismatch)");
+}
+
+#[test]
+fn unspent_coins_are_not_overwritten() {
+    let mut coins = Coins::default();
+    let repeat = block(HEIGHT, 1, vec![]);
+    let outpoint = OutPoint::new(repeat.txdata[0].compute_txid(), 0);
+    coins.0.insert(outpoint, Coin { output: output(1), height: 1, coinbase: true });
+    refused(connect(repeat.clone(), &coins), "bad-txns-BIP30");
+
+    // On the chain whose BIP 34 block is known, BIP 34 makes repeats impossible, and they are not looked for.
+    let known = repeat.block_hash();
+    let params = Params { bip34_hash: Some(known), bip34_height: 10, ..regtest() };
+    let headers = Headers(HEIGHT - 1);
+    let place = |height, ancestor| Place { height, hash: known, bip34_ancestor: ancestor, ancestors: &headers };
+    assert!(!enforces_bip30(&place(HEIGHT, Some(known)), &params));
+    assert!(enforces_bip30(&place(HEIGHT, None), &params));
+    assert!(enforces_bip30(&place(10, Some(known)), &params));
+    assert!(enforces_bip30(&place(BIP34_IMPLIES_BIP30_LIMIT, Some(known)), &params));
+    for height in [91_842, 91_880, 91_722, 91_812] {
+        assert!(!is_bip30_repeat(height, &known) && !is_bip30_unspendable(height, &known), "only those very blocks");
+    }
+}
