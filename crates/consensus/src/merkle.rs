@@ -97,7 +97,7 @@ mod tests {
             // The last 2^k leaves may be repeated where the level above has an odd end.
             for k in 0..8 {
                 let width = 1usize << k;
-                if count % width != 0 || (count / width) % 2 == 0 || count / width == 1 && count != width {
+                if count % width != 0 || (count / width).is_multiple_of(2) || count / width == 1 && count != width {
                     continue;
                 }
                 let mut forged = honest.clone();

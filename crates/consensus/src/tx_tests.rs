@@ -122,10 +122,10 @@ fn sigop_cost_counts_all_three_kinds() {
     let plain = output(0);
     assert_eq!(transaction_sigop_cost(&spender, &[plain], ScriptFlags::MANDATORY), 4);
     let p2wpkh = TxOut { script_pubkey: [&[0u8, 20][..], &[1; 20]].concat().into(), ..output(0) };
-    assert_eq!(transaction_sigop_cost(&spender, &[p2wpkh.clone()], ScriptFlags::MANDATORY), 5);
+    assert_eq!(transaction_sigop_cost(&spender, std::slice::from_ref(&p2wpkh), ScriptFlags::MANDATORY), 5);
     assert_eq!(transaction_sigop_cost(&spender, &[p2wpkh], ScriptFlags::NONE), 4);
     let p2sh = TxOut { script_pubkey: [&[0xa9u8, 20][..], &[1; 20], &[0x87]].concat().into(), ..output(0) };
     spender.input[0].script_sig = vec![1, 0xac].into();
-    assert_eq!(transaction_sigop_cost(&spender, &[p2sh.clone()], ScriptFlags::MANDATORY), 8);
+    assert_eq!(transaction_sigop_cost(&spender, std::slice::from_ref(&p2sh), ScriptFlags::MANDATORY), 8);
     assert_eq!(transaction_sigop_cost(&spender, &[p2sh], ScriptFlags::NONE), 4);
 }
