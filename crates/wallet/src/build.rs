@@ -37,8 +37,8 @@ const MAX_STAMP_INPUTS: u32 = 500;
 const SIGNATURE: usize = 64;
 /// Weight of that witness: item count, length, signature.
 const SATISFACTION: Weight = Weight::from_wu(66);
-/// No rate above this is meant: 0.1 bitcoin for an ordinary transaction.
-const MAX_FEE_RATE: u64 = 100_000_000;
+/// No rate above this is meant: 25,000 satoshi a virtual byte, the limit that the `bitcoin` crate has as well.
+const MAX_FEE_RATE: u64 = 25_000_000;
 
 /// A signed transaction not yet recorded: record `changes` in the same database transaction that records the payment, then send.
 #[derive(Debug, Clone)]
@@ -238,7 +238,7 @@ impl Wallet {
     ///
     /// # Errors
     /// [`cairn_store::StoreError::Conflict`] where another payment took one of its coins meanwhile: build it again.
-    pub async fn record(&self, built: &BuiltTransaction) -> Result<(), WalletError> {
+    pub async fn record_payment(&self, built: &BuiltTransaction) -> Result<(), WalletError> {
         let Some(changes) = &built.changes else { return Ok(()) };
         let mut transaction = self.inner.store.begin().await?;
         transaction.append_wallet_changes(self.name(), changes).await?;

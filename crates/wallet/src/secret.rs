@@ -137,3 +137,37 @@ pub(crate) fn open(
     let words = std::str::from_utf8(&words).map_err(|_| damaged("its words are no text".into()))?;
     RecoveryPhrase::parse(words).map_err(|error| damaged(error.to_string()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_are_bip_39s() {
+        // (entropy, words, seed without a passphrase)
+        for (entropy, words, seed) in [
+            (
+                [0x00; 16],
+                "abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon abandon about",
+                "5eb00bbddcf069084889a8ab9155568165f5c453ccb85e70811aaed6f6da5fc1\
+                 9a5ac40b389cd370d086206dec8aa6c43daea6690f20ad3d8d48b2d2ce9e38e4",
+            ),
+            (
+                [0x7f; 16],
+                "legal winner thank year wave sausage worth useful legal winner thank yellow",
+                "878386efb78845b3355bd15ea4d39ef97d179cb712b77d5c12b6be415fffeffe\
+                 5f377ba02bf3f8544ab800b955e51fbff09828f682052a20faa6addbbddfb096",
+            ),
+        ] {
+            let phrase = RecoveryPhrase::parse(words).unwrap();
+            assert_eq!(phrase.0.to_entropy(), entropy);
+            let hex: String = phrase.seed().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, seed);
+        }
+    }
+
+    #[test]
+    fn phrases_differ() {
+        assert_ne!(RecoveryPhrase::generate().words(), RecoveryPhrase::generate().words());
+    }
+}
