@@ -4,7 +4,7 @@
 
 use bitcoin::{
     Amount, Block, BlockHash, CompactTarget, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode,
-    TxOut, Txid, Witness, absolute, block, constants::genesis_block, hashes::Hash, script::Builder, transaction,
+    TxOut, Txid, Witness, absolute, block, constants::genesis_block, script::Builder, transaction,
 };
 use cairn_store::{Store, StoreOptions};
 use cairn_wallet::{ChainSource, PaymentRequest, SendError, SourceError, Wallet};

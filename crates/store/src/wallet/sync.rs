@@ -48,7 +48,7 @@ impl Advance {
     /// Whether a block has to be among the checkpoints of a batch, if the chain's tip is at `tip_height`.
     #[must_use]
     pub fn is_checkpoint(height: u32, tip_height: u32) -> bool {
-        height % CHECKPOINT_EVERY == 0 || height.saturating_add(CHECKPOINT_EVERY) > tip_height
+        height.is_multiple_of(CHECKPOINT_EVERY) || height.saturating_add(CHECKPOINT_EVERY) > tip_height
     }
 }
 
