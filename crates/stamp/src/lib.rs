@@ -8,3 +8,5 @@
 //! | `stamper` | one transaction a block, recorded before it is sent, replaced until it is buried |
 
 pub mod ots;
+
+pub mod verify;

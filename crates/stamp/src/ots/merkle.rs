@@ -67,7 +67,7 @@ impl MerkleTree {
         for level in &self.levels {
             if let Some(neighbour) = level.get(index ^ 1) {
                 let neighbour = neighbour.to_vec();
-                path.push(if index % 2 == 0 { Op::Append(neighbour) } else { Op::Prepend(neighbour) });
+                path.push(if index.is_multiple_of(2) { Op::Append(neighbour) } else { Op::Prepend(neighbour) });
                 path.push(Op::Sha256);
             }
             index /= 2;
@@ -102,7 +102,7 @@ pub fn block_ops(message: &[u8], transaction: &[u8], txids: &[[u8; 32]], index: 
     while level.len() > 1 {
         // Bitcoin's own rule: one that is left over is paired with itself.
         let neighbour = level.get(index ^ 1).unwrap_or(&level[index]).to_vec();
-        ops.push(if index % 2 == 0 { Op::Append(neighbour) } else { Op::Prepend(neighbour) });
+        ops.push(if index.is_multiple_of(2) { Op::Append(neighbour) } else { Op::Prepend(neighbour) });
         ops.extend([Op::Sha256, Op::Sha256]);
         level = level
             .chunks(2)
