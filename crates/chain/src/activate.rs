@@ -1,0 +1,262 @@
+//! Moving the tip: connecting, disconnecting, and choosing between branches.
+
+use crate::chain::{Chain, TipCoins};
+use crate::error::ChainError;
+use crate::files::{Kind, damaged};
+use crate::index::{Id, status};
+use crate::undo;
+use crate::writer::Writer;
+use crate::{ChainEvent, index};
+use bitcoin::{Block, BlockHash};
+use cairn_consensus::connect::{ConnectError, ScriptCheck, connect_block};
+use cairn_consensus::error::{BlockReject, BlockRejectKind};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// From so many inputs on, a block's scripts go to all cores; fewer are done before threads would have woken.
+const PARALLEL_INPUTS: usize = 16;
+/// Most threads for scripts, as Core's `MAX_SCRIPTCHECK_THREADS`.
+const MAX_SCRIPT_THREADS: usize = 15;
+
+/// Why a block was not connected.
+enum Failure {
+    /// It is invalid.
+    Rejected(BlockReject),
+    /// It is not known whether it is: nothing is condemned.
+    Chain(ChainError),
+}
+
+impl From<ChainError> for Failure {
+    fn from(error: ChainError) -> Self {
+        Self::Chain(error)
+    }
+}
+
+impl Chain {
+    /// Core's `ActivateBestChain`. `given` is a block at hand, to save reading it again; the answer is why that very
+    /// block was refused, if it was.
+    pub(crate) fn activate_best_chain(
+        &self,
+        writer: &mut Writer,
+        given: Option<(Id, &Arc<Block>)>,
+    ) -> Result<Option<BlockReject>, ChainError> {
+        let mut refused = None;
+        loop {
+            let (fork, path) = {
+                let view = self.read();
+                let tip = view.tip();
+                let Some(&(.., std::cmp::Reverse(best))) = writer.candidates.last() else { return Ok(refused) };
+                if best == tip {
+                    return Ok(refused);
+                }
+                let fork = view.index.fork(best, tip);
+                let mut path = Vec::new();
+                let mut at = best;
+                while at != fork {
+                    path.push(at);
+                    at = view.index.node(at).parent;
+                }
+                (fork, path)
+            };
+            while self.read().tip() != fork {
+                self.disconnect_tip(writer)?;
+            }
+            for &id in path.iter().rev() {
+                let block = match given {
+                    Some((given, block)) if given == id => Some(block.clone()),
+                    _ => None,
+                };
+                match self.connect_tip(writer, id, block) {
+                    Ok(()) => {}
+                    Err(Failure::Chain(error)) => return Err(error),
+                    Err(Failure::Rejected(reason)) => {
+                        let hash = self.read().index.node(id).hash;
+                        tracing::warn!(%hash, %reason, "a block is invalid");
+                        self.mark_failed(writer, id);
+                        if given.is_some_and(|(given, _)| given == id) {
+                            refused = Some(reason);
+                        }
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Connects a block whose parent is the tip.
+    fn connect_tip(&self, writer: &mut Writer, id: Id, block: Option<Arc<Block>>) -> Result<(), Failure> {
+        let block = match block {
+            Some(block) => block,
+            None => self.stored_block(id)?,
+        };
+        let node = self.read().index.node(id).clone();
+        let connected = connect_block(&block, node.height, &self.params, &TipCoins(self), &TipCoins(self));
+        let connected = connected.map_err(|error| match error {
+            // The stored data is not what its header commits to: the disk failed, not the block.
+            ConnectError::Rejected(reason) if reason.kind == BlockRejectKind::Mutated => {
+                Failure::Chain(damaged(&self.files.path(Kind::Block, node.file), node.data_pos))
+            }
+            ConnectError::Rejected(reason) => Failure::Rejected(reason),
+            ConnectError::View(error) => Failure::Chain(error),
+        })?;
+        if node.validity() < status::VALID_SCRIPTS {
+            self.check_scripts(&connected.checks).map_err(Failure::Rejected)?;
+        }
+        let undo_pos = if node.has(status::HAVE_UNDO) {
+            node.undo_pos
+        } else {
+            let data = undo::encode(&connected.undo);
+            let checksum = undo::checksum(&block.header.prev_blockhash, &data);
+            writer.appender.append_undo(&self.files, node.file, &data, &checksum)?
+        };
+        let entry = {
+            let mut view = self.change();
+            view.coins.connect(&block, id, node.height);
+            view.active.push(id);
+            let node = view.index.node_mut(id);
+            node.raise_validity(status::VALID_SCRIPTS);
+            node.status |= status::HAVE_UNDO;
+            node.undo_pos = undo_pos;
+            // Core's `PruneBlockIndexCandidates`: what is worse than the tip is none any more.
+            writer.candidates = writer.candidates.split_off(&view.index.node(id).rank(id));
+            view.index.entry(id)
+        };
+        writer.dirty.insert(id);
+        writer.changes += 1;
+        if writer.announce {
+            (self.observer)(&ChainEvent::Connected { block, entry });
+        }
+        Ok(())
+    }
+
+    /// Disconnects the tip, which is not the genesis block.
+    pub(crate) fn disconnect_tip(&self, writer: &mut Writer) -> Result<(), ChainError> {
+        let id = self.read().tip();
+        let block = self.stored_block(id)?;
+        let node = self.read().index.node(id).clone();
+        let damaged = || damaged(&self.files.path(Kind::Undo, node.file), node.undo_pos);
+        let undo = self.undo_by_id(id)?.ok_or_else(damaged)?;
+        let spenders = block.txdata.iter().skip(1);
+        if undo.0.len() != spenders.len() || spenders.zip(&undo.0).any(|(tx, spent)| tx.input.len() != spent.0.len()) {
+            return Err(damaged());
+        }
+        let entry = {
+            let mut view = self.change();
+            view.coins.disconnect(&block, undo);
+            view.active.pop();
+            view.index.entry(id)
+        };
+        writer.changes += 1;
+        if writer.announce {
+            (self.observer)(&ChainEvent::Disconnected { block, entry });
+        }
+        Ok(())
+    }
+
+    fn stored_block(&self, id: Id) -> Result<Arc<Block>, ChainError> {
+        let hash = self.read().index.node(id).hash;
+        self.block_by_id(id)?.ok_or(ChainError::Corrupt { what: format!("the block index (no data of block {hash})") })
+    }
+
+    /// Checks all scripts of a block; of several failures the first in the block's order is told.
+    pub(crate) fn check_scripts(&self, checks: &[ScriptCheck]) -> Result<(), BlockReject> {
+        let inputs: usize = checks.iter().map(ScriptCheck::inputs).sum();
+        let pool = if inputs >= PARALLEL_INPUTS { self.script_pool() } else { None };
+        match pool {
+            None => checks.iter().try_for_each(|check| (0..check.inputs()).try_for_each(|input| check.run(input))),
+            Some(pool) => pool.install(|| {
+                let failed = checks
+                    .par_iter()
+                    .flat_map(|check| (0..check.inputs()).into_par_iter().map(move |input| (check, input)))
+                    .find_map_first(|(check, input)| check.run(input).err());
+                failed.map_or(Ok(()), Err)
+            }),
+        }
+    }
+
+    /// `None` on one core, or where threads cannot be had: the writer then does the work itself.
+    fn script_pool(&self) -> Option<&rayon::ThreadPool> {
+        let start = || {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            if cores == 1 {
+                return None;
+            }
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(cores.min(MAX_SCRIPT_THREADS))
+                .thread_name(|n| format!("scripts-{n}"))
+                .build()
+                .inspect_err(|error| tracing::warn!(%error, "scripts are checked on one thread"))
+                .ok()
+        };
+        self.pool.get_or_init(start).as_ref()
+    }
+
+    /// Condemns a block and all that build on it.
+    pub(crate) fn mark_failed(&self, writer: &mut Writer, id: Id) {
+        let mut view = self.change();
+        let index = &mut view.index;
+        for at in id..index.len() {
+            let failed = at == id || index.parent(at).is_some_and(|parent| index.node(parent).has(status::FAILED));
+            if failed && !index.node(at).has(status::FAILED) {
+                index.node_mut(at).status |= status::FAILED;
+                writer.candidates.remove(&index.node(at).rank(at));
+                writer.dirty.insert(at);
+            }
+        }
+        if view.index.node(view.best_header).has(status::FAILED) {
+            view.best_header = best_header(&view.index);
+        }
+    }
+
+    /// Marks a block and its descendants invalid and leaves them. Durable when it returns.
+    pub fn invalidate_block(&self, hash: &BlockHash) -> Result<(), ChainError> {
+        let mut writer = self.writer()?;
+        let id = self.known(hash)?;
+        let height = self.read().index.node(id).height;
+        if height == 0 {
+            return Err(ChainError::Genesis);
+        }
+        while self.read().is_active(id) {
+            self.disconnect_tip(&mut writer)?;
+        }
+        self.mark_failed(&mut writer, id);
+        writer.find_candidates(&self.read());
+        writer.flush_index(self)?;
+        self.activate_best_chain(&mut writer, None)?;
+        writer.flush_if_due(self)
+    }
+
+    /// Undoes `invalidate_block` for the block, its ancestors and descendants. Durable when it returns.
+    pub fn reconsider_block(&self, hash: &BlockHash) -> Result<(), ChainError> {
+        let mut writer = self.writer()?;
+        let id = self.known(hash)?;
+        {
+            let mut view = self.change();
+            let height = view.index.node(id).height;
+            for at in view.index.ids() {
+                let node = view.index.node(at);
+                let related = node.has(status::FAILED)
+                    && (view.index.ancestor(at, height) == Some(id) || view.index.ancestor(id, node.height) == Some(at));
+                if related {
+                    view.index.node_mut(at).status &= !status::FAILED;
+                    writer.dirty.insert(at);
+                }
+            }
+            view.best_header = best_header(&view.index);
+            writer.find_candidates(&view);
+        }
+        writer.flush_index(self)?;
+        self.activate_best_chain(&mut writer, None)?;
+        writer.flush_if_due(self)
+    }
+
+    fn known(&self, hash: &BlockHash) -> Result<Id, ChainError> {
+        self.read().index.id(hash).ok_or(ChainError::UnknownBlock(*hash))
+    }
+}
+
+/// The header with most work that has not failed; of several the first.
+pub(crate) fn best_header(index: &index::Index) -> Id {
+    let valid = index.ids().filter(|&id| !index.node(id).has(status::FAILED));
+    valid.max_by_key(|&id| (index.node(id).chain_work, std::cmp::Reverse(id))).unwrap_or(0)
+}

@@ -1,0 +1,236 @@
+//! The embedded database: coins, transaction index and block index, changed together in atomic durable batches.
+//!
+//! The engine is redb (`docs/decisions/0002-coin-store.md`).
+
+use crate::compress::{read_coin, write_coin};
+use crate::error::ChainError;
+use crate::files::Ends;
+use crate::index::{Id, Index, RECORD};
+use bitcoin::hashes::Hash;
+use bitcoin::{BlockHash, OutPoint, Txid};
+use cairn_consensus::coins::Coin;
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Key: txid, output index (big endian). Value: Core's serialisation of a coin.
+const COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("coins");
+/// Key: txid. Value: block's id, offset in the block, length.
+const TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u32, u32, u32)> = TableDefinition::new("transactions");
+/// Key: block's id. Value: [`Index::record`].
+const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
+/// Key: file number. Value: where its block and its undo file end.
+const FILES: TableDefinition<'_, u32, (u32, u32)> = TableDefinition::new("files");
+/// One entry: the block whose coins are in the tables.
+const MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("best-block");
+
+const FILE_NAME: &str = "chain.redb";
+/// Pages that the engine keeps, in bytes. The system's page cache does the rest, shared by all nodes of a machine.
+const PAGE_CACHE: usize = 4 << 20;
+
+/// Where a transaction lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TxPos {
+    /// Its block.
+    pub(crate) block: Id,
+    /// Offset in the block's data, bytes.
+    pub(crate) offset: u32,
+    /// Length in bytes.
+    pub(crate) length: u32,
+}
+
+/// Changes to make together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch<'a> {
+    pub(crate) blocks: Vec<(Id, [u8; RECORD])>,
+    pub(crate) files: &'a [Ends],
+    /// Coins to write, `None` deletes; in the order of their keys, which the tree takes fastest.
+    pub(crate) coins: Vec<([u8; 36], Option<&'a Coin>)>,
+    pub(crate) transactions: Vec<(&'a Txid, TxPos)>,
+    /// The block that `coins` bring the table to.
+    pub(crate) marker: Option<BlockHash>,
+    /// Forget all coins and transactions first.
+    pub(crate) clear_coins: bool,
+}
+
+/// The database.
+#[derive(Debug)]
+pub(crate) struct Db {
+    path: PathBuf,
+    db: Database,
+}
+
+impl Db {
+    /// Opens or creates it in `dir`.
+    pub(crate) fn open(dir: &Path) -> Result<Self, ChainError> {
+        fs::create_dir_all(dir).map_err(|error| ChainError::io("create", dir, error))?;
+        let path = dir.join(FILE_NAME);
+        let db = Database::builder().set_cache_size(PAGE_CACHE).create(&path);
+        let db = db.map_err(|error| ChainError::database(&path, error))?;
+        let this = Self { path, db };
+        this.create_tables().map_err(|error| this.failed(error))?;
+        Ok(this)
+    }
+
+    fn create_tables(&self) -> Result<(), redb::Error> {
+        let txn = self.db.begin_read()?;
+        if txn.open_table(MARKER).is_ok() {
+            return Ok(());
+        }
+        drop(txn);
+        let mut txn = self.db.begin_write()?;
+        txn.set_quick_repair(true);
+        txn.open_table(COINS)?;
+        txn.open_table(TRANSACTIONS)?;
+        txn.open_table(BLOCKS)?;
+        txn.open_table(FILES)?;
+        txn.open_table(MARKER)?;
+        Ok(txn.commit()?)
+    }
+
+    fn failed(&self, error: redb::Error) -> ChainError {
+        ChainError::database(&self.path, error)
+    }
+
+    fn damaged(&self, what: &str) -> ChainError {
+        ChainError::Corrupt { what: format!("{what} in {}", self.path.display()) }
+    }
+
+    /// A coin, as of the marker.
+    pub(crate) fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.db.begin_read()?.open_table(COINS)?;
+            Ok(table.get(&coin_key(outpoint))?.map(|value| read_coin(value.value())))
+        };
+        match read().map_err(|error| self.failed(error))? {
+            None => Ok(None),
+            Some(Ok(coin)) => Ok(Some(coin)),
+            Some(Err(_)) => Err(self.damaged(&format!("coin {outpoint}"))),
+        }
+    }
+
+    /// Where a transaction was last connected, as of the marker.
+    pub(crate) fn transaction(&self, txid: &Txid) -> Result<Option<TxPos>, ChainError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.db.begin_read()?.open_table(TRANSACTIONS)?;
+            Ok(table.get(txid.as_byte_array())?.map(|value| value.value()))
+        };
+        let found = read().map_err(|error| self.failed(error))?;
+        Ok(found.map(|(block, offset, length)| TxPos { block, offset, length }))
+    }
+
+    /// The block whose coins are in the table.
+    pub(crate) fn marker(&self) -> Result<Option<BlockHash>, ChainError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.db.begin_read()?.open_table(MARKER)?;
+            Ok(table.get(())?.map(|value| BlockHash::from_byte_array(*value.value())))
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    /// All block headers.
+    pub(crate) fn load_index(&self) -> Result<Index, ChainError> {
+        let mut index = Index::default();
+        let mut whole = true;
+        let mut read = || -> Result<_, redb::Error> {
+            let table = self.db.begin_read()?.open_table(BLOCKS)?;
+            for row in table.iter()? {
+                let (id, record) = row?;
+                if index.restore(record.value()) != Some(id.value()) {
+                    whole = false;
+                    break;
+                }
+            }
+            Ok(())
+        };
+        read().map_err(|error| self.failed(error))?;
+        if whole { Ok(index) } else { Err(self.damaged("the block index")) }
+    }
+
+    /// Ends of the block and undo files.
+    pub(crate) fn load_ends(&self) -> Result<Vec<Ends>, ChainError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.db.begin_read()?.open_table(FILES)?;
+            let mut ends = Vec::new();
+            for row in table.iter()? {
+                let (block, undo) = row?.1.value();
+                ends.push(Ends { block, undo });
+            }
+            Ok(ends)
+        };
+        read().map_err(|error| self.failed(error))
+    }
+
+    /// Makes all of a batch durable, or none of it.
+    pub(crate) fn commit(&self, batch: &Batch<'_>) -> Result<(), ChainError> {
+        self.write(batch).map_err(|error| self.failed(error))
+    }
+
+    fn write(&self, batch: &Batch<'_>) -> Result<(), redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        // Opening after a kill then takes no longer for a large chain than for a small one.
+        txn.set_quick_repair(true);
+        if batch.clear_coins {
+            txn.delete_table(COINS)?;
+            txn.delete_table(TRANSACTIONS)?;
+            txn.delete_table(MARKER)?;
+        }
+        {
+            let mut blocks = txn.open_table(BLOCKS)?;
+            for (id, record) in &batch.blocks {
+                blocks.insert(id, record.as_slice())?;
+            }
+            let mut files = txn.open_table(FILES)?;
+            for (number, ends) in (0..).zip(batch.files) {
+                let value = (ends.block, ends.undo);
+                if files.get(number)?.map(|old| old.value()) != Some(value) {
+                    files.insert(number, value)?;
+                }
+            }
+            let mut coins = txn.open_table(COINS)?;
+            let mut bytes = Vec::new();
+            for (key, coin) in &batch.coins {
+                match coin {
+                    Some(coin) => {
+                        bytes.clear();
+                        write_coin(&mut bytes, coin);
+                        coins.insert(key, bytes.as_slice())?;
+                    }
+                    None => drop(coins.remove(key)?),
+                }
+            }
+            let mut transactions = txn.open_table(TRANSACTIONS)?;
+            for (txid, at) in &batch.transactions {
+                transactions.insert(txid.as_byte_array(), (at.block, at.offset, at.length))?;
+            }
+            let mut marker = txn.open_table(MARKER)?;
+            if let Some(hash) = &batch.marker {
+                marker.insert((), hash.as_byte_array())?;
+            }
+        }
+        Ok(txn.commit()?)
+    }
+
+    /// All coins as of the marker, in the order of their keys.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn all_coins(&self) -> Result<Vec<([u8; 36], Vec<u8>)>, ChainError> {
+        let read = || -> Result<_, redb::Error> {
+            let table = self.db.begin_read()?.open_table(COINS)?;
+            let mut coins = Vec::new();
+            for row in table.iter()? {
+                let (key, value) = row?;
+                coins.push((*key.value(), value.value().to_vec()));
+            }
+            Ok(coins)
+        };
+        read().map_err(|error| self.failed(error))
+    }
+}
+
+/// Key of a coin.
+pub(crate) fn coin_key(outpoint: &OutPoint) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..32].copy_from_slice(outpoint.txid.as_byte_array());
+    key[32..].copy_from_slice(&outpoint.vout.to_be_bytes());
+    key
+}

@@ -1,0 +1,360 @@
+//! Block and undo files in Bitcoin Core's format: `blkNNNNN.dat`, `revNNNNN.dat`, obfuscated with `xor.dat`.
+//!
+//! A record is the network's magic, the length, then the block, or the undo data and its checksum. A position is that
+//! of the record's content, as in Core's block index (`nDataPos`, `nUndoPos`).
+
+use crate::error::ChainError;
+use crate::lock::{sync_dir, write_atomically};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Core's `MAX_BLOCKFILE_SIZE` in bytes.
+const MAX_FILE_SIZE: u32 = 128 << 20;
+/// Magic and length before each record's content (`STORAGE_HEADER_BYTES`).
+pub(crate) const RECORD_HEADER: u32 = 8;
+/// Longest content that a record may claim. Undo data of a block stays far below.
+const MAX_RECORD: u32 = 64 << 20;
+const XOR_FILE: &str = "xor.dat";
+
+/// Which of the two sequences of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// Blocks: `blkNNNNN.dat`.
+    Block,
+    /// Undo data: `revNNNNN.dat`.
+    Undo,
+}
+
+/// Where a record's content begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FilePos {
+    pub(crate) file: u32,
+    pub(crate) pos: u32,
+}
+
+/// Where the good part of one pair of files ends, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Ends {
+    pub(crate) block: u32,
+    pub(crate) undo: u32,
+}
+
+/// Reads records; shared by all readers.
+#[derive(Debug)]
+pub(crate) struct BlockFiles {
+    dir: PathBuf,
+    magic: [u8; 4],
+    key: [u8; 8],
+}
+
+impl BlockFiles {
+    /// Opens `dir`, creating it and its random key where they are missing.
+    pub(crate) fn open(dir: PathBuf, magic: [u8; 4]) -> Result<Self, ChainError> {
+        fs::create_dir_all(&dir).map_err(|error| ChainError::io("create", &dir, error))?;
+        let path = dir.join(XOR_FILE);
+        let key = match fs::read(&path) {
+            Ok(bytes) => {
+                bytes.try_into().map_err(|_| ChainError::Corrupt { what: path.display().to_string() })?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // As Core: files that are there without a key were written without one.
+                let first_file = file_path(&dir, Kind::Block, 0);
+                let key = if first_file.exists() { [0; 8] } else { rand::random() };
+                write_atomically(&dir, XOR_FILE, &key)?;
+                key
+            }
+            Err(error) => return Err(ChainError::io("read", &path, error)),
+        };
+        Ok(Self { dir, magic, key })
+    }
+
+    pub(crate) fn path(&self, kind: Kind, file: u32) -> PathBuf {
+        file_path(&self.dir, kind, file)
+    }
+
+    /// Length of a file in bytes, `None` if it is not there.
+    pub(crate) fn len(&self, kind: Kind, file: u32) -> Result<Option<u64>, ChainError> {
+        let path = self.path(kind, file);
+        match fs::metadata(&path) {
+            Ok(data) => Ok(Some(data.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ChainError::io("read", &path, error)),
+        }
+    }
+
+    /// XOR with the key as it falls on the file's offset `at`; its own inverse.
+    fn obfuscate(&self, bytes: &mut [u8], at: u64) {
+        if self.key == [0; 8] {
+            return;
+        }
+        let mut key = self.key;
+        key.rotate_left((at % 8) as usize);
+        for chunk in bytes.chunks_mut(8) {
+            for (byte, mask) in chunk.iter_mut().zip(key) {
+                *byte ^= mask;
+            }
+        }
+    }
+
+    fn read_at(&self, file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, at)?;
+        self.obfuscate(&mut bytes, at);
+        Ok(bytes)
+    }
+
+    /// Content length by the record header before `pos`, `None` if no record begins there.
+    fn record_length(&self, file: &File, kind: Kind, pos: u32) -> io::Result<Option<u32>> {
+        let Some(start) = pos.checked_sub(RECORD_HEADER) else { return Ok(None) };
+        let header = self.read_at(file, u64::from(start), RECORD_HEADER as usize)?;
+        let (magic, length) = header.split_at(4);
+        let length = u32::from_le_bytes(length.try_into().expect("the header has four bytes after the magic"));
+        let checksum = if kind == Kind::Undo { 32 } else { 0 };
+        Ok((magic == self.magic && length <= MAX_RECORD).then_some(length + checksum))
+    }
+
+    /// The whole record at `pos`, undo data with its checksum.
+    pub(crate) fn read(&self, kind: Kind, at: FilePos) -> Result<Vec<u8>, ChainError> {
+        let path = self.path(kind, at.file);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => damaged(&path, at.pos),
+            _ => ChainError::io("read", &path, error),
+        };
+        let file = File::open(&path).map_err(failed)?;
+        let length = self.record_length(&file, kind, at.pos).map_err(failed)?.ok_or_else(|| damaged(&path, at.pos))?;
+        self.read_at(&file, u64::from(at.pos), length as usize).map_err(failed)
+    }
+
+    /// A part of the block at `at`.
+    pub(crate) fn read_part(&self, at: FilePos, offset: u32, length: u32) -> Result<Vec<u8>, ChainError> {
+        let path = self.path(Kind::Block, at.file);
+        let failed = |error| ChainError::io("read", &path, error);
+        let file = File::open(&path).map_err(failed)?;
+        self.read_at(&file, u64::from(at.pos) + u64::from(offset), length as usize).map_err(failed)
+    }
+
+    /// Whether a whole record (by its header) lies at `at`.
+    pub(crate) fn has_record(&self, kind: Kind, at: FilePos) -> Result<bool, ChainError> {
+        let path = self.path(kind, at.file);
+        let look = || -> io::Result<bool> {
+            let file = File::open(&path)?;
+            let length = self.record_length(&file, kind, at.pos)?;
+            Ok(length.is_some_and(|length| u64::from(at.pos) + u64::from(length) <= file.metadata().map_or(0, |m| m.len())))
+        };
+        match look() {
+            Ok(found) => Ok(found),
+            Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => Ok(false),
+            Err(error) => Err(ChainError::io("read", &path, error)),
+        }
+    }
+
+    /// Content of the block record that begins (with its header) at byte `start`, `None` if none lies there whole.
+    pub(crate) fn scan(&self, file: u32, start: u32) -> Result<Option<(FilePos, Vec<u8>)>, ChainError> {
+        let Some(pos) = start.checked_add(RECORD_HEADER) else { return Ok(None) };
+        let at = FilePos { file, pos };
+        if !self.has_record(Kind::Block, at)? {
+            return Ok(None);
+        }
+        Ok(Some((at, self.read(Kind::Block, at)?)))
+    }
+}
+
+/// What a stored record failed to be.
+pub(crate) fn damaged(path: &Path, pos: u32) -> ChainError {
+    ChainError::Corrupt { what: format!("the record at byte {pos} of {}", path.display()) }
+}
+
+fn file_path(dir: &Path, kind: Kind, file: u32) -> PathBuf {
+    let prefix = match kind {
+        Kind::Block => "blk",
+        Kind::Undo => "rev",
+    };
+    dir.join(format!("{prefix}{file:05}.dat"))
+}
+
+/// Appends records; the writer's.
+#[derive(Debug, Default)]
+pub(crate) struct Appender {
+    /// Ends of all files, by number; never empty after the first block.
+    pub(crate) ends: Vec<Ends>,
+    /// Files written since they were last synced.
+    unsynced: BTreeSet<(Kind, u32)>,
+    /// New names since the directory was last synced.
+    new_names: bool,
+    /// Largest size of a file in bytes; Core's unless a test makes it small.
+    max_file_size: Option<u32>,
+}
+
+impl Appender {
+    pub(crate) fn new(ends: Vec<Ends>) -> Self {
+        Self { ends, ..Self::default() }
+    }
+
+    /// Appends a block. After an error nothing has changed and it may be tried again.
+    pub(crate) fn append_block(&mut self, files: &BlockFiles, block: &[u8]) -> Result<FilePos, ChainError> {
+        let size = block.len() as u64 + u64::from(RECORD_HEADER);
+        let limit = u64::from(self.max_file_size.unwrap_or(MAX_FILE_SIZE));
+        let (file, end) = match self.ends.last() {
+            Some(ends) if u64::from(ends.block) + size < limit => (self.ends.len() - 1, ends.block),
+            _ => (self.ends.len(), 0),
+        };
+        let file = u32::try_from(file).expect("files of 128 MiB do not reach a number of 32 bits");
+        let pos = self.append(files, Kind::Block, file, end, block.len() as u32, block)?;
+        if file as usize == self.ends.len() {
+            self.ends.push(Ends::default());
+        }
+        self.ends[file as usize].block = pos + block.len() as u32;
+        Ok(FilePos { file, pos })
+    }
+
+    /// Appends undo data to the file that goes with its block's. After an error nothing has changed.
+    pub(crate) fn append_undo(
+        &mut self,
+        files: &BlockFiles,
+        file: u32,
+        undo: &[u8],
+        checksum: &[u8; 32],
+    ) -> Result<u32, ChainError> {
+        let end = self.ends[file as usize].undo;
+        let content = [undo, checksum].concat();
+        let pos = self.append(files, Kind::Undo, file, end, undo.len() as u32, &content)?;
+        self.ends[file as usize].undo = pos + content.len() as u32;
+        Ok(pos)
+    }
+
+    fn append(
+        &mut self,
+        files: &BlockFiles,
+        kind: Kind,
+        number: u32,
+        end: u32,
+        length: u32,
+        content: &[u8],
+    ) -> Result<u32, ChainError> {
+        let path = files.path(kind, number);
+        let mut record = Vec::with_capacity(content.len() + RECORD_HEADER as usize);
+        record.extend(files.magic);
+        record.extend(length.to_le_bytes());
+        record.extend(content);
+        files.obfuscate(&mut record, u64::from(end));
+        let failed = |error| ChainError::io("write", &path, error);
+        self.new_names |= end == 0;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        if let Err(error) = file.write_all_at(&record, u64::from(end)) {
+            // Leaves no torn record behind; if this fails too, the next start drops it.
+            let _ = file.set_len(u64::from(end));
+            return Err(failed(error));
+        }
+        self.unsynced.insert((kind, number));
+        Ok(end + RECORD_HEADER)
+    }
+
+    /// Makes everything appended durable. After an error what is on disk is uncertain.
+    pub(crate) fn sync(&mut self, files: &BlockFiles) -> Result<(), ChainError> {
+        while let Some(&(kind, number)) = self.unsynced.first() {
+            let path = files.path(kind, number);
+            let synced = File::open(&path).and_then(|file| file.sync_data());
+            synced.map_err(|error| ChainError::io("sync", &path, error))?;
+            self.unsynced.pop_first();
+        }
+        if self.new_names {
+            sync_dir(&files.dir)?;
+            self.new_names = false;
+        }
+        Ok(())
+    }
+
+    /// Cuts what lies beyond the ends: torn records of a process that was killed. Returns the bytes dropped.
+    pub(crate) fn cut(&mut self, files: &BlockFiles) -> Result<u64, ChainError> {
+        let mut dropped = 0;
+        let mut number = 0u32;
+        loop {
+            let ends = self.ends.get(number as usize).copied().unwrap_or_default();
+            let mut found = (number as usize) < self.ends.len();
+            for (kind, end) in [(Kind::Block, ends.block), (Kind::Undo, ends.undo)] {
+                let Some(length) = files.len(kind, number)? else { continue };
+                found = true;
+                if length > u64::from(end) {
+                    let path = files.path(kind, number);
+                    let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(u64::from(end)));
+                    cut.map_err(|error| ChainError::io("cut", &path, error))?;
+                    self.unsynced.insert((kind, number));
+                    dropped += length - u64::from(end);
+                }
+            }
+            if !found {
+                return Ok(dropped);
+            }
+            number += 1;
+        }
+    }
+
+    /// Bytes of all files.
+    pub(crate) fn size(&self) -> u64 {
+        self.ends.iter().map(|ends| u64::from(ends.block) + u64::from(ends.undo)).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
+
+    #[test]
+    fn records_come_back_across_files_and_are_obfuscated_by_offset() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens");
+        let mut appender = Appender { max_file_size: Some(250), ..Appender::default() };
+        let blocks: Vec<Vec<u8>> = (0..5u8).map(|n| vec![n; 90 + n as usize]).collect();
+        let places: Vec<_> = blocks.iter().map(|b| appender.append_block(&files, b).expect("written")).collect();
+        assert_eq!(places.iter().map(|at| at.file).collect::<Vec<_>>(), [0, 0, 1, 1, 2]);
+        let undo = appender.append_undo(&files, 1, b"undo", &[7; 32]).expect("written");
+        appender.sync(&files).expect("synced");
+
+        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens again");
+        for (block, at) in blocks.iter().zip(&places) {
+            assert_eq!(&files.read(Kind::Block, *at).expect("read"), block);
+        }
+        let record = files.read(Kind::Undo, FilePos { file: 1, pos: undo }).expect("read");
+        assert_eq!(record, [b"undo".as_slice(), &[7; 32]].concat());
+
+        let key = fs::read(dir.path().join("xor.dat")).expect("key");
+        let raw = fs::read(dir.path().join("blk00000.dat")).expect("file");
+        let plain: Vec<u8> = raw.iter().enumerate().map(|(at, byte)| byte ^ key[at % 8]).collect();
+        let expected = [&MAGIC[..], &90u32.to_le_bytes(), &blocks[0], &MAGIC, &91u32.to_le_bytes(), &blocks[1]].concat();
+        assert_eq!(plain, expected);
+    }
+
+    #[test]
+    fn what_is_beyond_the_end_is_cut() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens");
+        let mut appender = Appender::default();
+        let first = appender.append_block(&files, &[1; 100]).expect("written");
+        let ends = appender.ends.clone();
+        appender.append_block(&files, &[2; 100]).expect("written");
+        fs::write(dir.path().join("rev00000.dat"), [9; 30]).expect("garbage");
+        fs::write(dir.path().join("blk00001.dat"), [9; 10]).expect("garbage");
+        let mut appender = Appender::new(ends);
+        assert_eq!(appender.cut(&files).expect("cut"), 108 + 30 + 10);
+        assert_eq!(files.scan(0, 0).expect("scanned"), Some((first, vec![1; 100])));
+        assert_eq!(files.scan(0, 108).expect("scanned"), None);
+    }
+
+    #[test]
+    fn a_record_that_is_not_there_is_damage_and_a_torn_one_is_not_found() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens");
+        let mut appender = Appender::default();
+        let at = appender.append_block(&files, &[1; 100]).expect("written");
+        let path = files.path(Kind::Block, 0);
+        OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(107)).expect("cut");
+        assert!(matches!(files.read(Kind::Block, at), Err(ChainError::Corrupt { .. })));
+        assert_eq!(files.scan(0, 0).expect("scanned"), None);
+        assert!(matches!(files.read(Kind::Block, FilePos { file: 0, pos: 3 }), Err(ChainError::Corrupt { .. })));
+    }
+}
