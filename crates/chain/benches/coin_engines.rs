@@ -1,9 +1,10 @@
 //! Compares engines for the coin store on the chain's own workload: `cargo bench -p cairn-chain --bench coin_engines`.
 //!
-//! It prints random reads and batched writes of coins, memory and threads at rest, and what a `kill -9` in the
+//! Each coin has a key of 36 bytes and a value of 30 to 60. It prints random reads and batched writes of coins, memory and threads at rest, and what a `kill -9` in the
 //! middle of a write leaves behind. Every measurement of memory and every kill runs in a process of its own.
 //! `docs/decisions/0002-coin-store.md` holds the numbers that the choice was made on.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,6 +18,15 @@ const BATCH: u64 = 50_000;
 /// How often a writer is killed.
 const KILLS: u64 = 10;
 
+/// What is compared.
+const ENGINES: [&str; 5] = [
+    "redb, 4 MiB cache",
+    "redb quick-repair, 4 MiB cache",
+    "redb quick-repair, 64 MiB cache",
+    "fjall, 4 MiB cache",
+    "fjall, 64 MiB cache",
+];
+
 type Key = [u8; 36];
 type Failure = Box<dyn std::error::Error>;
 
@@ -28,12 +38,12 @@ trait Engine: Sized {
     fn read(&self, keys: &[Key]) -> Result<u64, Failure>;
 }
 
-struct Redb<const QUICK_REPAIR: bool>(redb::Database);
+struct Redb<const QUICK_REPAIR: bool, const CACHE_MIB: usize>(redb::Database);
 const REDB_COINS: redb::TableDefinition<'_, &[u8], &[u8]> = redb::TableDefinition::new("coins");
 
-impl<const QUICK_REPAIR: bool> Engine for Redb<QUICK_REPAIR> {
+impl<const QUICK_REPAIR: bool, const CACHE_MIB: usize> Engine for Redb<QUICK_REPAIR, CACHE_MIB> {
     fn open(dir: &Path) -> Result<Self, Failure> {
-        let db = redb::Database::builder().set_cache_size(4 << 20).create(dir.join("coins.redb"))?;
+        let db = redb::Database::builder().set_cache_size(CACHE_MIB << 20).create(dir.join("coins.redb"))?;
         Ok(Self(db))
     }
     fn write(&self, batch: &[(Key, Option<Vec<u8>>)]) -> Result<(), Failure> {
@@ -67,17 +77,16 @@ impl<const QUICK_REPAIR: bool> Engine for Redb<QUICK_REPAIR> {
     }
 }
 
-struct Fjall(fjall::Database, fjall::Keyspace);
+struct Fjall<const CACHE_MIB: u64>(fjall::Database, fjall::Keyspace);
 
-impl Engine for Fjall {
+impl<const CACHE_MIB: u64> Engine for Fjall<CACHE_MIB> {
     fn open(dir: &Path) -> Result<Self, Failure> {
         let db = fjall::Database::builder(dir.join("coins.fjall"))
-            .cache_size(4 << 20)
+            .cache_size(CACHE_MIB << 20)
             .worker_threads(1)
             .max_journaling_size(64 << 20)
             .open()?;
-        let coins =
-            db.keyspace("coins", || fjall::KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
+        let coins = db.keyspace("coins", || fjall::KeyspaceCreateOptions::default().max_memtable_size(8 << 20))?;
         Ok(Self(db, coins))
     }
     fn write(&self, batch: &[(Key, Option<Vec<u8>>)]) -> Result<(), Failure> {
@@ -155,7 +164,9 @@ fn workload<E: Engine>(name: &str, dir: &Path) -> Result<(), Failure> {
     let start = Instant::now();
     let mut slowest = Duration::ZERO;
     for first in (0..COINS).step_by(BATCH as usize) {
-        let batch: Vec<_> = (first..first + BATCH).map(|n| (key(n), Some(value(n)))).collect();
+        let mut batch: Vec<_> = (first..first + BATCH).map(|n| (key(n), Some(value(n)))).collect();
+        // The chain gives a batch in the order of its keys.
+        batch.sort_unstable();
         let one = Instant::now();
         engine.write(&batch)?;
         slowest = slowest.max(one.elapsed());
@@ -172,14 +183,15 @@ fn workload<E: Engine>(name: &str, dir: &Path) -> Result<(), Failure> {
     let missed = start.elapsed();
     let start = Instant::now();
     for first in (0..READS).step_by(BATCH as usize) {
-        let batch: Vec<_> = (first..first + BATCH).map(|n| (key(n * 2), None)).collect();
+        let mut batch: Vec<_> = (first..first + BATCH).map(|n| (key(n * 2), None)).collect();
+        batch.sort_unstable();
         engine.write(&batch)?;
     }
     let deleted = start.elapsed();
     let (rss, threads) = status();
     drop(engine);
     println!(
-        "{name:18} write {:5.2} s (slowest batch {:4.0} ms)  read {:5.2} s  read absent {:5.2} s  delete {:5.2} s  \
+        "{name:32} write {:5.2} s (slowest batch {:4.0} ms)  read {:5.2} s  read absent {:5.2} s  delete {:5.2} s  \
          after it {:4} MiB on disk, {:3} MiB resident, {threads} threads",
         written.as_secs_f64(),
         slowest.as_secs_f64() * 1e3,
@@ -202,7 +214,7 @@ fn rest<E: Engine>(name: &str, dir: &Path) -> Result<(), Failure> {
     std::thread::sleep(Duration::from_millis(300));
     let (rss, threads) = status();
     println!(
-        "{name:18} at rest: opened in {:6.1} ms, {:5} KiB resident above {} KiB of the bare process, {threads} threads, \
+        "{name:32} at rest: opened in {:6.1} ms, {:5} KiB resident above {} KiB of the bare process, {threads} threads, \
          {} KiB on disk",
         opened.as_secs_f64() * 1e3,
         rss.saturating_sub(before.0),
@@ -217,8 +229,9 @@ fn rest<E: Engine>(name: &str, dir: &Path) -> Result<(), Failure> {
 fn write_for_ever<E: Engine>(dir: &Path, first: u64) -> Result<(), Failure> {
     let engine = E::open(dir)?;
     for batch in first.. {
-        let coins: Vec<_> =
+        let mut coins: Vec<_> =
             (batch * 5_000..(batch + 1) * 5_000).map(|n| (key(COINS + n), Some(value(n)))).collect();
+        coins.sort_unstable();
         engine.write(&coins)?;
         println!("{batch}");
     }
@@ -235,11 +248,14 @@ fn kills<E: Engine>(name: &str, dir: &Path) -> Result<(), Failure> {
             .arg(dir)
             .stdout(Stdio::piped())
             .spawn()?;
-        std::thread::sleep(Duration::from_millis(300 + mix(round) % 400));
+        let mut lines = BufReader::new(child.stdout.take().ok_or("the child has no output")?).lines();
+        let mut acknowledged = lines.next().transpose()?.and_then(|line| line.parse::<u64>().ok());
+        std::thread::sleep(Duration::from_millis(50 + mix(round) % 400));
         child.kill()?;
-        let output = child.wait_with_output()?;
-        let acknowledged =
-            String::from_utf8_lossy(&output.stdout).lines().last().and_then(|line| line.parse::<u64>().ok());
+        for line in lines {
+            acknowledged = line?.parse().ok().or(acknowledged);
+        }
+        child.wait()?;
         let start = Instant::now();
         let engine = E::open(dir)?;
         slowest = slowest.max(start.elapsed());
@@ -257,7 +273,7 @@ fn kills<E: Engine>(name: &str, dir: &Path) -> Result<(), Failure> {
         }
     }
     println!(
-        "{name:18} {KILLS} kills -9 while writing, {next} batches of 5,000: nothing lost or torn, slowest open {:.0} ms",
+        "{name:32} {KILLS} kills -9 while writing, {next} batches of 5,000: nothing lost or torn, slowest open {:.0} ms",
         slowest.as_secs_f64() * 1e3
     );
     Ok(())
@@ -280,9 +296,11 @@ fn main() -> Result<(), Failure> {
     {
         let (dir, first) = (PathBuf::from(dir), first.parse()?);
         return match name.as_str() {
-            "redb" => run::<Redb<false>>(what, name, &dir, first),
-            "redb quick-repair" => run::<Redb<true>>(what, name, &dir, first),
-            "fjall" => run::<Fjall>(what, name, &dir, first),
+            "redb, 4 MiB cache" => run::<Redb<false, 4>>(what, name, &dir, first),
+            "redb quick-repair, 4 MiB cache" => run::<Redb<true, 4>>(what, name, &dir, first),
+            "redb quick-repair, 64 MiB cache" => run::<Redb<true, 64>>(what, name, &dir, first),
+            "fjall, 4 MiB cache" => run::<Fjall<4>>(what, name, &dir, first),
+            "fjall, 64 MiB cache" => run::<Fjall<64>>(what, name, &dir, first),
             other => Err(format!("unknown engine {other}").into()),
         };
     }
@@ -290,7 +308,7 @@ fn main() -> Result<(), Failure> {
         let done = Command::new(std::env::current_exe()?).args(["child", what, name, "0"]).arg(dir).status()?;
         if done.success() { Ok(()) } else { Err(format!("{name}: {what} failed").into()) }
     };
-    for name in ["redb", "redb quick-repair", "fjall"] {
+    for name in ENGINES {
         let dir = tempfile::tempdir()?;
         step("workload", name, dir.path())?;
         step("rest", name, dir.path())?;

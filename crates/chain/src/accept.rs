@@ -4,21 +4,18 @@ use crate::chain::{Chain, TipCoins};
 use crate::error::ChainError;
 use crate::files::FilePos;
 use crate::index::{Id, status};
-use crate::rules;
+use crate::rules::{self, ActiveChain};
 use crate::writer::Writer;
 use crate::{BlockAccepted, BlockEntry};
 use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::{Block, BlockHash};
+use cairn_consensus::block::check_block;
 use cairn_consensus::connect::{ConnectError, connect_block};
 use cairn_consensus::error::{BlockReject, BlockRejectKind};
+use cairn_consensus::header::check_block_header;
 use std::collections::VecDeque;
 use std::sync::Arc;
-
-/// A reject reason with Core's debug message.
-pub(crate) fn reject(kind: BlockRejectKind, reason: &'static str, debug: String) -> BlockReject {
-    BlockReject { kind, reason, debug }
-}
 
 impl Chain {
     /// Accepts headers in order; returns the last one's entry (the tip's if there are none). Those before a refused
@@ -42,7 +39,7 @@ impl Chain {
     /// other error condemns nothing: the block may be given again.
     pub fn process_block(&self, block: Arc<Block>, now: u32, durable: bool) -> Result<BlockAccepted, ChainError> {
         // As Core's `ProcessNewBlock`: whoever fails here is refused, not marked, lest malleation condemns a header.
-        rules::check_block(&block, &self.params, true, true)?;
+        check_block(&block, &self.params, true, true)?;
         let mut writer = self.writer()?;
         let known = self.read().index.len();
         let id = self.accept_header(&mut writer, &block.header, now)?;
@@ -60,7 +57,7 @@ impl Chain {
             // The block builds on headers that the block files do not hold.
             writer.flush_index(self)?;
         } else if durable {
-            writer.sync_files(self)?;
+            writer.sync_blocks(self)?;
         }
         let refused = self.activate_best_chain(&mut writer, Some((id, &block)))?;
         writer.flush_if_due(self)?;
@@ -80,18 +77,18 @@ impl Chain {
             if let Some(id) = index.id(&hash) {
                 if index.node(id).has(status::FAILED) {
                     let debug = format!("block {hash} was previously marked invalid");
-                    return Err(reject(BlockRejectKind::InvalidPrev, "duplicate-invalid", debug).into());
+                    return Err(BlockReject::new(BlockRejectKind::CachedInvalid, "duplicate-invalid", debug).into());
                 }
                 return Ok(id);
             }
-            rules::check_header(header, &self.params)?;
+            check_block_header(header, &self.params)?;
             let Some(parent) = index.id(&header.prev_blockhash) else {
-                return Err(reject(BlockRejectKind::MissingPrev, "prev-blk-not-found", String::new()).into());
+                return Err(BlockReject::new(BlockRejectKind::MissingPrev, "prev-blk-not-found", "").into());
             };
             if index.node(parent).has(status::FAILED) {
                 return Err(bad_prevblk(header).into());
             }
-            rules::contextual_check_header(header, &self.params, index, parent, now)?;
+            rules::check_header_in_place(header, &self.params, index, parent, now)?;
             parent
         };
         Ok(self.add_header(writer, header, hash, parent))
@@ -121,7 +118,7 @@ impl Chain {
     pub(crate) fn check_place(&self, writer: &mut Writer, id: Id, block: &Block) -> Result<(), ChainError> {
         let checked = {
             let view = self.read();
-            rules::contextual_check_block(block, &self.params, &view.index, view.index.node(id).parent)
+            rules::check_block_in_place(block, &self.params, &view.index, view.index.node(id).parent)
         };
         checked.map_err(|refused| {
             if refused.kind != BlockRejectKind::Mutated {
@@ -173,14 +170,14 @@ impl Chain {
             let tip = view.index.node(view.tip());
             if block.header.prev_blockhash != tip.hash {
                 let kind = BlockRejectKind::MissingPrev;
-                return Err(reject(kind, "inconclusive-not-best-prevblk", String::new()).into());
+                return Err(BlockReject::new(kind, "inconclusive-not-best-prevblk", "").into());
             }
-            rules::check_block(block, &self.params, check_pow, check_merkle)?;
-            rules::contextual_check_header(&block.header, &self.params, &view.index, view.tip(), now)?;
-            rules::contextual_check_block(block, &self.params, &view.index, view.tip())?;
+            check_block(block, &self.params, check_pow, check_merkle)?;
+            rules::check_header_in_place(&block.header, &self.params, &view.index, view.tip(), now)?;
+            rules::check_block_in_place(block, &self.params, &view.index, view.tip())?;
             tip.height + 1
         };
-        let connected = connect_block(block, height, &self.params, &TipCoins(self), &TipCoins(self));
+        let connected = connect_block(block, height, &self.params, &ActiveChain(self), &TipCoins(self));
         let connected = connected.map_err(|error| match error {
             ConnectError::Rejected(refused) => ChainError::Rejected(refused),
             ConnectError::View(error) => error,
@@ -193,5 +190,5 @@ impl Chain {
 
 fn bad_prevblk(header: &Header) -> BlockReject {
     let debug = format!("header {} has prev block invalid: {}", header.block_hash(), header.prev_blockhash);
-    reject(BlockRejectKind::InvalidPrev, "bad-prevblk", debug)
+    BlockReject::new(BlockRejectKind::InvalidPrev, "bad-prevblk", debug)
 }

@@ -12,7 +12,6 @@ use crate::{BlockEntry, Observer, TipStatus};
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use cairn_consensus::coins::{BlockUndo, Coin, CoinView};
-use cairn_consensus::connect::AncestorTimes;
 use cairn_consensus::params::Params;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -247,12 +246,5 @@ impl CoinView for TipCoins<'_> {
     type Error = ChainError;
     fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         self.0.coin(outpoint)
-    }
-}
-
-impl AncestorTimes for TipCoins<'_> {
-    fn median_time_past(&self, height: u32) -> u32 {
-        let view = self.0.read();
-        view.active.get(height as usize).map_or(0, |&id| view.index.node(id).median_time_past)
     }
 }

@@ -1,13 +1,12 @@
 //! Coins in memory over those in the database, as Core's `CCoinsViewCache`: what changed is written in one batch.
 
 use crate::db::{TxPos, coin_key};
-use bitcoin::{Block, OutPoint, Script, Txid};
-use cairn_consensus::coins::{BlockUndo, Coin};
+use bitcoin::{Block, OutPoint, Txid};
+use cairn_consensus::coins::Coin;
+use cairn_consensus::connect::is_unspendable;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Core's `MAX_SCRIPT_SIZE` in bytes.
-const MAX_SCRIPT_SIZE: usize = 10_000;
 /// Memory of one cached coin besides its script, bytes: key, entry and the table's slack.
 const COIN_BYTES: usize = 36 + 56 + 20;
 /// Memory of one pending row of the transaction index, bytes.
@@ -33,11 +32,6 @@ pub(crate) struct CoinCache {
     script_bytes: usize,
 }
 
-/// Whether nothing can ever spend an output with this script (Core's `IsUnspendable`): no coin is kept for it.
-pub(crate) fn unspendable(script: &Script) -> bool {
-    script.is_op_return() || script.len() > MAX_SCRIPT_SIZE
-}
-
 impl CoinCache {
     /// The coin if the cache knows of it: `Some(None)` is a coin that is spent, `None` asks the database.
     pub(crate) fn get(&self, outpoint: &OutPoint) -> Option<Option<&Coin>> {
@@ -55,7 +49,7 @@ impl CoinCache {
 
     /// Adds an unspent coin. `overwrite` says that the database may hold one there already.
     fn add(&mut self, outpoint: OutPoint, coin: Coin, overwrite: bool) {
-        if unspendable(&coin.output.script_pubkey) {
+        if is_unspendable(&coin.output.script_pubkey) {
             return;
         }
         self.script_bytes += coin.output.script_pubkey.len();
@@ -93,10 +87,9 @@ impl CoinCache {
     }
 
     /// Does what a valid block does: spends, creates, and remembers where its transactions lie.
-    pub(crate) fn connect(&mut self, block: &Block, id: u32, height: u32) {
+    pub(crate) fn connect(&mut self, block: &Block, txids: &[Txid], id: u32, height: u32) {
         let mut offset = 80 + compact_size_length(block.txdata.len());
-        for (n, tx) in block.txdata.iter().enumerate() {
-            let txid = tx.compute_txid();
+        for (n, (tx, &txid)) in block.txdata.iter().zip(txids).enumerate() {
             let coinbase = n == 0;
             if !coinbase {
                 for input in &tx.input {
@@ -114,21 +107,13 @@ impl CoinCache {
         }
     }
 
-    /// Undoes [`CoinCache::connect`]. The undo data fits the block.
-    pub(crate) fn disconnect(&mut self, block: &Block, undo: BlockUndo) {
-        let mut spent = undo.0;
-        for (n, tx) in block.txdata.iter().enumerate().rev() {
-            let txid = tx.compute_txid();
-            for (vout, output) in (0..).zip(&tx.output) {
-                if !unspendable(&output.script_pubkey) {
-                    self.spend(OutPoint { txid, vout });
-                }
-            }
-            if n > 0 {
-                let coins = spent.pop().unwrap_or_default().0;
-                for (input, coin) in tx.input.iter().zip(coins).rev() {
-                    self.add(input.previous_output, coin, true);
-                }
+    /// Does what `disconnect_block` says, in its order.
+    pub(crate) fn disconnect(&mut self, changes: Vec<(OutPoint, Option<Coin>)>) {
+        for (outpoint, coin) in changes {
+            match coin {
+                // The coin's deletion may not have reached the database: it is not known to be missing there.
+                Some(coin) => self.add(outpoint, coin, true),
+                None => self.spend(outpoint),
             }
         }
     }

@@ -93,11 +93,8 @@ fn compress_amount(mut n: u64) -> u64 {
 fn decompress_amount(x: u64) -> Result<u64, Malformed> {
     let Some(x) = x.checked_sub(1) else { return Ok(0) };
     let (exponent, x) = ((x % 10) as u32, x / 10);
-    let n = if exponent < 9 {
-        (x / 9).checked_mul(10).and_then(|n| n.checked_add(x % 9 + 1))
-    } else {
-        x.checked_add(1)
-    };
+    let n =
+        if exponent < 9 { (x / 9).checked_mul(10).and_then(|n| n.checked_add(x % 9 + 1)) } else { x.checked_add(1) };
     n.and_then(|n| n.checked_mul(10u64.pow(exponent))).ok_or(Malformed)
 }
 
@@ -237,9 +234,14 @@ mod tests {
             assert_eq!(compress_amount(amount), compressed);
             assert_eq!(decompress_amount(compressed), Ok(amount));
         }
-        for (number, bytes) in
-            [(0, "00"), (0x7f, "7f"), (0x80, "8000"), (0x1234, "a334"), (0xffff, "82fe7f"), (u64::MAX, "80fefefefefefefefe7f")]
-        {
+        for (number, bytes) in [
+            (0, "00"),
+            (0x7f, "7f"),
+            (0x80, "8000"),
+            (0x1234, "a334"),
+            (0xffff, "82fe7f"),
+            (u64::MAX, "80fefefefefefefefe7f"),
+        ] {
             let mut out = Vec::new();
             write_varint(&mut out, number);
             assert_eq!(hex(&out), bytes);

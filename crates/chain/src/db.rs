@@ -53,6 +53,10 @@ pub(crate) struct Batch<'a> {
     pub(crate) clear_coins: bool,
 }
 
+/// A coin's key and value as the table holds them.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) type RawCoin = ([u8; 36], Vec<u8>);
+
 /// The database.
 #[derive(Debug)]
 pub(crate) struct Db {
@@ -213,7 +217,7 @@ impl Db {
 
     /// All coins as of the marker, in the order of their keys.
     #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn all_coins(&self) -> Result<Vec<([u8; 36], Vec<u8>)>, ChainError> {
+    pub(crate) fn all_coins(&self) -> Result<Vec<RawCoin>, ChainError> {
         let read = || -> Result<_, redb::Error> {
             let table = self.db.begin_read()?.open_table(COINS)?;
             let mut coins = Vec::new();

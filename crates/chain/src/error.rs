@@ -50,7 +50,9 @@ pub enum ChainError {
         dir: PathBuf,
     },
     /// Nothing can be written there.
-    #[error("data directory {dir} cannot be written ({source}): make it writable for this user, or choose another with --data-dir")]
+    #[error(
+        "data directory {dir} cannot be written ({source}): make it writable for this user, or choose another with --data-dir"
+    )]
     ReadOnly {
         /// Directory.
         dir: PathBuf,

@@ -56,9 +56,7 @@ impl BlockFiles {
         fs::create_dir_all(&dir).map_err(|error| ChainError::io("create", &dir, error))?;
         let path = dir.join(XOR_FILE);
         let key = match fs::read(&path) {
-            Ok(bytes) => {
-                bytes.try_into().map_err(|_| ChainError::Corrupt { what: path.display().to_string() })?
-            }
+            Ok(bytes) => bytes.try_into().map_err(|_| ChainError::Corrupt { what: path.display().to_string() })?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // As Core: files that are there without a key were written without one.
                 let first_file = file_path(&dir, Kind::Block, 0);
@@ -142,7 +140,8 @@ impl BlockFiles {
         let look = || -> io::Result<bool> {
             let file = File::open(&path)?;
             let length = self.record_length(&file, kind, at.pos)?;
-            Ok(length.is_some_and(|length| u64::from(at.pos) + u64::from(length) <= file.metadata().map_or(0, |m| m.len())))
+            Ok(length
+                .is_some_and(|length| u64::from(at.pos) + u64::from(length) <= file.metadata().map_or(0, |m| m.len())))
         };
         match look() {
             Ok(found) => Ok(found),
@@ -254,15 +253,26 @@ impl Appender {
 
     /// Makes everything appended durable. After an error what is on disk is uncertain.
     pub(crate) fn sync(&mut self, files: &BlockFiles) -> Result<(), ChainError> {
-        while let Some(&(kind, number)) = self.unsynced.first() {
-            let path = files.path(kind, number);
-            let synced = File::open(&path).and_then(|file| file.sync_data());
-            synced.map_err(|error| ChainError::io("sync", &path, error))?;
-            self.unsynced.pop_first();
-        }
+        self.sync_blocks(files)?;
+        self.sync_kind(files, Kind::Undo)
+    }
+
+    /// Makes blocks durable. Undo data can wait: it is made again when its block is connected again.
+    pub(crate) fn sync_blocks(&mut self, files: &BlockFiles) -> Result<(), ChainError> {
+        self.sync_kind(files, Kind::Block)?;
         if self.new_names {
             sync_dir(&files.dir)?;
             self.new_names = false;
+        }
+        Ok(())
+    }
+
+    fn sync_kind(&mut self, files: &BlockFiles, kind: Kind) -> Result<(), ChainError> {
+        while let Some(&(kind, number)) = self.unsynced.range((kind, 0)..=(kind, u32::MAX)).next() {
+            let path = files.path(kind, number);
+            let synced = File::open(&path).and_then(|file| file.sync_data());
+            synced.map_err(|error| ChainError::io("sync", &path, error))?;
+            self.unsynced.remove(&(kind, number));
         }
         Ok(())
     }
@@ -325,7 +335,8 @@ mod tests {
         let key = fs::read(dir.path().join("xor.dat")).expect("key");
         let raw = fs::read(dir.path().join("blk00000.dat")).expect("file");
         let plain: Vec<u8> = raw.iter().enumerate().map(|(at, byte)| byte ^ key[at % 8]).collect();
-        let expected = [&MAGIC[..], &90u32.to_le_bytes(), &blocks[0], &MAGIC, &91u32.to_le_bytes(), &blocks[1]].concat();
+        let expected =
+            [&MAGIC[..], &90u32.to_le_bytes(), &blocks[0], &MAGIC, &91u32.to_le_bytes(), &blocks[1]].concat();
         assert_eq!(plain, expected);
     }
 

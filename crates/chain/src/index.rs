@@ -206,8 +206,7 @@ impl Index {
             let skip = skip_height(node.height);
             let parent_skip = skip_height(node.height - 1);
             let take = node.skip != NONE
-                && (skip == height
-                    || (skip > height && !(parent_skip + 2 < skip && parent_skip >= height)));
+                && (skip == height || (skip > height && !(parent_skip + 2 < skip && parent_skip >= height)));
             at = if take { node.skip } else { node.parent };
             node = self.node(at);
         }

@@ -85,7 +85,7 @@ fn holder(file: &mut File) -> String {
 /// Reads the format marker, writing it if the directory is new.
 pub(crate) fn check_format(dir: &Path, params: &Params) -> Result<(), ChainError> {
     let path = dir.join(FORMAT_FILE);
-    let expected = format!("{} {}", params.network, params.genesis.block_hash());
+    let expected = format!("{} {}", params.network, params.genesis_hash);
     match fs::read_to_string(&path) {
         Ok(text) => {
             let damaged = || ChainError::Corrupt { what: path.display().to_string() };

@@ -13,7 +13,7 @@ use crate::files::{Appender, BlockFiles, Kind};
 use crate::index::{Id, Index, NONE, status};
 use crate::lock::{DirLock, check_format};
 use crate::writer::Writer;
-use crate::{ChainConfig, Observer, rules};
+use crate::{ChainConfig, Observer};
 use bitcoin::Block;
 use bitcoin::consensus::{deserialize, serialize};
 use std::collections::BTreeSet;
@@ -28,11 +28,11 @@ impl Chain {
         let ChainConfig { dir, params, coin_cache_bytes } = config;
         let lock = DirLock::acquire(&dir)?;
         check_format(&dir, &params)?;
-        let files = BlockFiles::open(dir.join("blocks"), rules::magic(&params))?;
+        let files = BlockFiles::open(dir.join("blocks"), params.magic)?;
         let db = Db::open(&dir.join("chainstate"))?;
         let mut index = db.load_index()?;
         let mut appender = Appender::new(db.load_ends()?);
-        let genesis = params.genesis.block_hash();
+        let genesis = params.genesis_hash;
         if index.len() == 0 {
             index.insert(&params.genesis.header, genesis, NONE);
         } else if index.node(0).hash != genesis {
@@ -77,15 +77,13 @@ impl Chain {
             self.receive_transactions(&mut writer, 0, &genesis, at);
             writer.dirty.insert(0);
         }
-        {
-            let mut view = self.change();
-            view.index.node_mut(0).raise_validity(status::VALID_SCRIPTS);
-            writer.find_candidates(&view);
-        }
+        self.change().index.node_mut(0).raise_validity(status::VALID_SCRIPTS);
         let before = self.tip();
-        while self.read().index.node(self.read().tip()).has(status::FAILED) {
+        // A block may have been invalidated after its coins were written.
+        while self.tip().status.failed {
             self.disconnect_tip(&mut writer)?;
         }
+        writer.find_candidates(&self.read());
         self.activate_best_chain(&mut writer, None)?;
         let after = self.tip();
         if before.hash != after.hash {
@@ -157,7 +155,7 @@ impl Chain {
     /// A block as the files hold it, checked as when it first came; `None` if these bytes never were an accepted one.
     fn readmit(&self, writer: &mut Writer, bytes: &[u8]) -> Option<(Id, Block)> {
         let block: Block = deserialize(bytes).ok()?;
-        rules::check_block(&block, &self.params, true, true).ok()?;
+        cairn_consensus::block::check_block(&block, &self.params, true, true).ok()?;
         // It was not from the future when it came.
         let id = self.accept_header(writer, &block.header, block.header.time).ok()?;
         if id != 0 {
@@ -169,7 +167,11 @@ impl Chain {
 
 /// Where files are shorter than when they were last synced (a disk that lied, a user who cut), forgets that the data is
 /// here, so that it is asked for again. Returns the blocks changed.
-fn forget_lost_data(files: &BlockFiles, appender: &mut Appender, index: &mut Index) -> Result<BTreeSet<Id>, ChainError> {
+fn forget_lost_data(
+    files: &BlockFiles,
+    appender: &mut Appender,
+    index: &mut Index,
+) -> Result<BTreeSet<Id>, ChainError> {
     let mut changed = BTreeSet::new();
     for number in 0..appender.ends.len() {
         let file = number as u32;

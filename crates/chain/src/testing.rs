@@ -146,11 +146,14 @@ pub fn grow(chain: &Chain, count: u32) -> Result<Vec<Arc<Block>>, ChainError> {
     Ok(blocks)
 }
 
-/// Writes the chain out and returns all coins as its database then holds them: key and value.
+/// A coin's key (txid, output index) and value as the database holds them.
+pub type RawCoin = ([u8; 36], Vec<u8>);
+
+/// Writes the chain out and returns all coins as its database then holds them.
 ///
 /// # Errors
 /// Those of [`Chain::flush`], and of reading.
-pub fn coins(chain: &Chain) -> Result<Vec<([u8; 36], Vec<u8>)>, ChainError> {
+pub fn coins(chain: &Chain) -> Result<Vec<RawCoin>, ChainError> {
     chain.flush()?;
     chain.db.all_coins()
 }

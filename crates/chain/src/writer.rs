@@ -82,8 +82,14 @@ impl Writer {
         done
     }
 
+    /// Makes blocks appended so far durable.
+    pub(crate) fn sync_blocks(&mut self, chain: &Chain) -> Result<(), ChainError> {
+        let done = self.appender.sync_blocks(&chain.files);
+        self.stop_on_error(done)
+    }
+
     /// Makes blocks and undo data appended so far durable.
-    pub(crate) fn sync_files(&mut self, chain: &Chain) -> Result<(), ChainError> {
+    fn sync_files(&mut self, chain: &Chain) -> Result<(), ChainError> {
         let done = self.appender.sync(&chain.files);
         self.stop_on_error(done)
     }

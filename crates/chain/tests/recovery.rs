@@ -23,7 +23,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The coins of a chain that was given the blocks of `chain`'s branch and nothing else.
-fn fresh_coins(chain: &Chain) -> Vec<([u8; 36], Vec<u8>)> {
+fn fresh_coins(chain: &Chain) -> Vec<testing::RawCoin> {
     let dir = tempfile::tempdir().expect("temporary directory");
     let straight = open(dir.path()).expect("opens");
     for height in 1..=chain.tip().height {
@@ -234,13 +234,13 @@ fn child_that_mines() {
     loop {
         salt = salt.wrapping_add(1);
         let tip = chain.tip();
-        let back = if salt % 5 == 0 { tip.height.min(2) } else { 0 };
+        let back = if salt.is_multiple_of(5) { tip.height.min(2) } else { 0 };
         let from = chain.entry_at(tip.height - back).expect("active");
         for block in branch(&from.header, from.height, back + 1, salt) {
             chain.process_block(block, NOW, true).expect("taken");
         }
         println!("tip {}", chain.tip().hash);
-        if salt % 7 == 0 {
+        if salt.is_multiple_of(7) {
             chain.flush().expect("flushed");
         }
     }
@@ -331,23 +331,79 @@ fn a_directory_that_is_not_ours_is_refused_with_its_reason() {
     assert_eq!(regtest().network, bitcoin::Network::Regtest);
 }
 
+/// Puts something else in the place of the block file while `during` runs.
+fn instead_of_block_file(dir: &Path, device: &str, during: impl FnOnce()) {
+    let (file, aside) = (dir.join("blocks/blk00000.dat"), dir.join("aside"));
+    fs::rename(&file, &aside).expect("moved");
+    std::os::unix::fs::symlink(device, &file).expect("linked");
+    during();
+    fs::remove_file(&file).expect("removed");
+    fs::rename(&aside, &file).expect("moved back");
+}
+
 #[test]
-fn a_disk_that_refuses_a_block_leaves_the_state_intact_and_the_block_welcome() {
+fn a_full_disk_leaves_the_state_intact_and_the_block_welcome() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let chain = open(dir.path()).expect("opens");
     grow(&chain, 2).expect("grown");
-    // A directory in the file's place stands for a disk that refuses (root ignores permissions).
-    let (file, aside) = (dir.path().join("blocks/blk00000.dat"), dir.path().join("aside"));
-    fs::rename(&file, &aside).expect("moved");
-    fs::create_dir(&file).expect("created");
     let tip = chain.tip();
     let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
-    let refused = chain.process_block(block.clone(), NOW, true).expect_err("cannot be written");
-    assert!(matches!(&refused, ChainError::Io { what, .. } if what.contains("blk00000.dat")), "{refused}");
-    assert_eq!(chain.tip().hash, tip.hash);
-    fs::remove_dir(&file).expect("removed");
-    fs::rename(&aside, &file).expect("moved back");
+    instead_of_block_file(dir.path(), "/dev/full", || {
+        for _ in 0..2 {
+            let refused = chain.process_block(block.clone(), NOW, true).expect_err("the disk is full");
+            assert!(
+                matches!(&refused, ChainError::DiskFull { path, .. } if path.ends_with("blk00000.dat")),
+                "{refused}"
+            );
+            assert!(refused.to_string().contains("free some space"));
+            assert_eq!(chain.tip().hash, tip.hash);
+        }
+    });
     assert_eq!(chain.process_block(block, NOW, true).expect("taken now"), BlockAccepted::New);
     assert_eq!(chain.tip().height, 3);
     assert_sound(&chain);
+}
+
+#[test]
+fn a_failed_sync_stops_all_writing_until_the_next_start() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let chain = open(dir.path()).expect("opens");
+    grow(&chain, 2).expect("grown");
+    chain.flush().expect("flushed");
+    let tip = chain.tip();
+    let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
+    // Writing to the null device succeeds, syncing it does not.
+    instead_of_block_file(dir.path(), "/dev/null", || {
+        let failed = chain.process_block(block.clone(), NOW, true).expect_err("not synced");
+        assert!(matches!(&failed, ChainError::Io { what, .. } if what.contains("sync")), "{failed}");
+    });
+    assert_eq!(chain.tip().hash, tip.hash);
+    let refused = chain.process_block(block.clone(), NOW, true).expect_err("stopped");
+    assert!(matches!(&refused, ChainError::Poisoned { cause } if cause.contains("sync")), "{refused}");
+    assert!(matches!(chain.flush(), Err(ChainError::Poisoned { .. })));
+    assert!(chain.block(&tip.hash).expect("reading goes on").is_some());
+    drop(chain);
+    let chain = open(dir.path()).expect("opens");
+    assert_eq!(chain.tip().hash, tip.hash);
+    assert_eq!(chain.process_block(block, NOW, true).expect("taken"), BlockAccepted::New);
+    assert_sound(&chain);
+}
+
+#[test]
+fn an_invalidated_branch_is_left_even_if_the_process_dies_before_its_coins_are_undone_on_disk() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let chain = open(dir.path()).expect("opens");
+    let ours = grow(&chain, 6).expect("grown");
+    let theirs = branch(&ours[2].header, 3, 1, 9);
+    chain.process_block(theirs[0].clone(), NOW, true).expect("taken");
+    chain.flush().expect("flushed");
+    chain.invalidate_block(&ours[3].block_hash()).expect("invalidated");
+    let copied = tempfile::tempdir().expect("temporary directory");
+    copy(dir.path(), copied.path());
+    let again = open(copied.path()).expect("opens");
+    assert_eq!(again.tip().hash, theirs[0].block_hash());
+    assert_sound(&again);
+    again.reconsider_block(&ours[3].block_hash()).expect("reconsidered");
+    assert_eq!(again.tip().hash, ours[5].block_hash());
+    assert_sound(&again);
 }

@@ -48,9 +48,9 @@ impl Setup {
     }
 }
 
-fn reason(result: Result<BlockAccepted, ChainError>) -> &'static str {
+fn reason(result: Result<BlockAccepted, ChainError>) -> String {
     match result {
-        Err(ChainError::Rejected(reject)) => reject.reason,
+        Err(ChainError::Rejected(reject)) => reject.reason.into_owned(),
         other => panic!("expected a rejection, got {other:?}"),
     }
 }
@@ -107,17 +107,18 @@ fn more_work_wins_and_of_equal_work_the_first() {
     assert_eq!(setup.chain.tip().hash, ours[1].block_hash());
     assert_eq!(setup.heard(), [('+', 1), ('+', 2)]);
     let fork = setup.chain.tips();
-    assert_eq!(fork.iter().map(|(_, status, length)| (*status, *length)).collect::<Vec<_>>(), [
-        (TipStatus::Active, 0),
-        (TipStatus::ValidHeaders, 2)
-    ]);
+    assert_eq!(
+        fork.iter().map(|(_, status, length)| (*status, *length)).collect::<Vec<_>>(),
+        [(TipStatus::Active, 0), (TipStatus::ValidHeaders, 2)]
+    );
     setup.give(&theirs[2]).expect("taken");
     assert_eq!(setup.chain.tip().hash, theirs[2].block_hash());
     assert_eq!(setup.heard(), [('-', 2), ('-', 1), ('+', 1), ('+', 2), ('+', 3)]);
     assert!(setup.chain.is_active(&theirs[0].block_hash()) && !setup.chain.is_active(&ours[0].block_hash()));
     let lost = setup.chain.transaction(&ours[0].txdata[0].compute_txid()).expect("read");
     assert!(lost.is_none(), "a transaction of a branch that lost is not in the active chain");
-    let statuses: Vec<_> = setup.chain.tips().into_iter().map(|(entry, status, length)| (entry.height, status, length)).collect();
+    let statuses: Vec<_> =
+        setup.chain.tips().into_iter().map(|(entry, status, length)| (entry.height, status, length)).collect();
     assert_eq!(statuses, [(3, TipStatus::Active, 0), (2, TipStatus::ValidFork, 2)]);
 }
 
@@ -170,7 +171,10 @@ fn a_better_branch_with_an_invalid_block_in_its_middle_goes_back() {
     setup.give_all(&theirs[..3]);
     assert_eq!(reason(setup.give(&theirs[3])), "bad-prevblk");
     assert_eq!(setup.chain.tip().hash, ours[2].block_hash());
-    assert_eq!(setup.heard(), [('-', 3), ('-', 2), ('-', 1), ('+', 1), ('+', 2), ('-', 2), ('-', 1), ('+', 1), ('+', 2), ('+', 3)]);
+    assert_eq!(
+        setup.heard(),
+        [('-', 3), ('-', 2), ('-', 1), ('+', 1), ('+', 2), ('-', 2), ('-', 1), ('+', 1), ('+', 2), ('+', 3)]
+    );
     assert_eq!(testing::coins(&setup.chain).expect("coins"), before);
     assert_eq!(setup.chain.best_header().hash, ours[2].block_hash());
     assert_eq!(reason(setup.give(&theirs[2])), "duplicate-invalid");
@@ -187,7 +191,9 @@ fn an_invalid_block_is_refused_with_its_reason_and_the_tip_stays() {
     let ours = grow(&setup.chain, 2).expect("grown");
     let tip = setup.chain.tip();
     let bad = greedy(&tip.header, 3);
-    assert!(matches!(setup.chain.test_block(&bad, NOW, true, true), Err(ChainError::Rejected(r)) if r.reason == "bad-cb-amount"));
+    assert!(
+        matches!(setup.chain.test_block(&bad, NOW, true, true), Err(ChainError::Rejected(r)) if r.reason == "bad-cb-amount")
+    );
     assert!(setup.chain.entry(&bad.block_hash()).is_none(), "testing a block leaves nothing behind");
     assert_eq!(reason(setup.give(&bad)), "bad-cb-amount");
     assert_eq!(reason(setup.give(&bad)), "duplicate-invalid");
