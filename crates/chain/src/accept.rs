@@ -1,19 +1,19 @@
 //! Taking in headers and blocks: checked as far as their place in the tree allows, then stored.
 
-use crate::chain::{Chain, TipCoins};
+use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::files::FilePos;
 use crate::index::{Id, status};
-use crate::rules::{self, ActiveChain};
+use crate::rules::{self, reject};
 use crate::writer::Writer;
 use crate::{BlockAccepted, BlockEntry};
 use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::{Block, BlockHash};
-use cairn_consensus::block::check_block;
-use cairn_consensus::connect::{ConnectError, connect_block};
+use cairn_consensus::block::{Checks, check_block, txids};
+use cairn_consensus::connect::ConnectError;
 use cairn_consensus::error::{BlockReject, BlockRejectKind};
-use cairn_consensus::header::check_block_header;
+use cairn_consensus::header::check_header;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Chain {
     /// other error condemns nothing: the block may be given again.
     pub fn process_block(&self, block: Arc<Block>, now: u32, durable: bool) -> Result<BlockAccepted, ChainError> {
         // As Core's `ProcessNewBlock`: whoever fails here is refused, not marked, lest malleation condemns a header.
-        check_block(&block, &self.params, true, true)?;
+        check_block(&block, &txids(&block), &self.params, Checks::ALL)?;
         let mut writer = self.writer()?;
         let known = self.read().index.len();
         let id = self.accept_header(&mut writer, &block.header, now)?;
@@ -77,13 +77,13 @@ impl Chain {
             if let Some(id) = index.id(&hash) {
                 if index.node(id).has(status::FAILED) {
                     let debug = format!("block {hash} was previously marked invalid");
-                    return Err(BlockReject::new(BlockRejectKind::CachedInvalid, "duplicate-invalid", debug).into());
+                    return Err(reject(BlockRejectKind::InvalidPrev, "duplicate-invalid", debug).into());
                 }
                 return Ok(id);
             }
-            check_block_header(header, &self.params)?;
+            check_header(header, &self.params)?;
             let Some(parent) = index.id(&header.prev_blockhash) else {
-                return Err(BlockReject::new(BlockRejectKind::MissingPrev, "prev-blk-not-found", "").into());
+                return Err(reject(BlockRejectKind::MissingPrev, "prev-blk-not-found", String::new()).into());
             };
             if index.node(parent).has(status::FAILED) {
                 return Err(bad_prevblk(header).into());
@@ -165,19 +165,19 @@ impl Chain {
     pub fn test_block(&self, block: &Block, now: u32, check_pow: bool, check_merkle: bool) -> Result<(), ChainError> {
         // Nothing is written, but the tip must not move meanwhile.
         let writer = self.writer()?;
-        let height = {
+        let txids = txids(block);
+        {
             let view = self.read();
-            let tip = view.index.node(view.tip());
-            if block.header.prev_blockhash != tip.hash {
+            if block.header.prev_blockhash != view.index.node(view.tip()).hash {
                 let kind = BlockRejectKind::MissingPrev;
-                return Err(BlockReject::new(kind, "inconclusive-not-best-prevblk", "").into());
+                return Err(reject(kind, "inconclusive-not-best-prevblk", String::new()).into());
             }
-            check_block(block, &self.params, check_pow, check_merkle)?;
+            let checks = Checks { proof_of_work: check_pow, merkle_root: check_merkle };
+            check_block(block, &txids, &self.params, checks)?;
             rules::check_header_in_place(&block.header, &self.params, &view.index, view.tip(), now)?;
             rules::check_block_in_place(block, &self.params, &view.index, view.tip())?;
-            tip.height + 1
-        };
-        let connected = connect_block(block, height, &self.params, &ActiveChain(self), &TipCoins(self));
+        }
+        let connected = rules::connect(self, &Arc::new(block.clone()), &txids);
         let connected = connected.map_err(|error| match error {
             ConnectError::Rejected(refused) => ChainError::Rejected(refused),
             ConnectError::View(error) => error,
@@ -190,5 +190,5 @@ impl Chain {
 
 fn bad_prevblk(header: &Header) -> BlockReject {
     let debug = format!("header {} has prev block invalid: {}", header.block_hash(), header.prev_blockhash);
-    BlockReject::new(BlockRejectKind::InvalidPrev, "bad-prevblk", debug)
+    reject(BlockRejectKind::InvalidPrev, "bad-prevblk", debug)
 }

@@ -1,15 +1,16 @@
 //! Moving the tip: connecting, disconnecting, and choosing between branches.
 
-use crate::chain::{Chain, TipCoins};
+use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::files::{Kind, damaged};
 use crate::index::{Id, status};
-use crate::rules::ActiveChain;
+use crate::rules;
 use crate::undo;
 use crate::writer::Writer;
 use crate::{ChainEvent, index};
 use bitcoin::{Block, BlockHash};
-use cairn_consensus::connect::{ConnectError, ScriptCheck, connect_block, disconnect_block};
+use cairn_consensus::block::txids;
+use cairn_consensus::connect::{ConnectError, ScriptCheck};
 use cairn_consensus::error::{BlockReject, BlockRejectKind};
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -91,7 +92,8 @@ impl Chain {
             None => self.stored_block(id)?,
         };
         let node = self.read().index.node(id).clone();
-        let connected = connect_block(&block, node.height, &self.params, &ActiveChain(self), &TipCoins(self));
+        let txids = txids(&block);
+        let connected = rules::connect(self, &block, &txids);
         let connected = connected.map_err(|error| match error {
             // The stored data is not what its header commits to: the disk failed, not the block.
             ConnectError::Rejected(reason) if reason.kind == BlockRejectKind::Mutated => {
@@ -112,7 +114,7 @@ impl Chain {
         };
         let entry = {
             let mut view = self.change();
-            view.coins.connect(&block, &connected.txids, id, node.height);
+            view.coins.connect(&block, &txids, id, node.height);
             view.active.push(id);
             let node = view.index.node_mut(id);
             node.raise_validity(status::VALID_SCRIPTS);
@@ -137,10 +139,13 @@ impl Chain {
         let node = self.read().index.node(id).clone();
         let damaged = || damaged(&self.files.path(Kind::Undo, node.file), node.undo_pos);
         let undo = self.undo_by_id(id)?.ok_or_else(damaged)?;
-        let changes = disconnect_block(&block, undo).map_err(|_| damaged())?;
+        let spenders = block.txdata.iter().skip(1);
+        if undo.0.len() != spenders.len() || spenders.zip(&undo.0).any(|(tx, spent)| tx.input.len() != spent.0.len()) {
+            return Err(damaged());
+        }
         let entry = {
             let mut view = self.change();
-            view.coins.disconnect(changes);
+            view.coins.disconnect(&block, undo);
             view.active.pop();
             view.index.entry(id)
         };
@@ -157,7 +162,7 @@ impl Chain {
     }
 
     /// Checks all scripts of a block; of several failures the first in the block's order is told.
-    pub(crate) fn check_scripts(&self, checks: &[ScriptCheck<'_>]) -> Result<(), BlockReject> {
+    pub(crate) fn check_scripts(&self, checks: &[ScriptCheck]) -> Result<(), BlockReject> {
         let inputs: usize = checks.iter().map(ScriptCheck::inputs).sum();
         let pool = if inputs >= PARALLEL_INPUTS { self.script_pool() } else { None };
         match pool {

@@ -11,7 +11,7 @@ use crate::writer::Writer;
 use crate::{BlockEntry, Observer, TipStatus};
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
-use cairn_consensus::coins::{BlockUndo, Coin, CoinView};
+use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::params::Params;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -236,15 +236,5 @@ impl Chain {
     /// Bytes of the block and undo files.
     pub fn size_on_disk(&self) -> u64 {
         self.size.load(Ordering::Relaxed)
-    }
-}
-
-/// The active tip's coins, as rules read them.
-pub(crate) struct TipCoins<'a>(pub(crate) &'a Chain);
-
-impl CoinView for TipCoins<'_> {
-    type Error = ChainError;
-    fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
-        self.0.coin(outpoint)
     }
 }

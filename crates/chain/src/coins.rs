@@ -2,7 +2,7 @@
 
 use crate::db::{TxPos, coin_key};
 use bitcoin::{Block, OutPoint, Txid};
-use cairn_consensus::coins::Coin;
+use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::connect::is_unspendable;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -107,13 +107,22 @@ impl CoinCache {
         }
     }
 
-    /// Does what `disconnect_block` says, in its order.
-    pub(crate) fn disconnect(&mut self, changes: Vec<(OutPoint, Option<Coin>)>) {
-        for (outpoint, coin) in changes {
-            match coin {
-                // The coin's deletion may not have reached the database: it is not known to be missing there.
-                Some(coin) => self.add(outpoint, coin, true),
-                None => self.spend(outpoint),
+    /// Undoes [`CoinCache::connect`]. The undo data fits the block.
+    pub(crate) fn disconnect(&mut self, block: &Block, undo: BlockUndo) {
+        let mut spent = undo.0;
+        for (n, tx) in block.txdata.iter().enumerate().rev() {
+            let txid = tx.compute_txid();
+            for (vout, output) in (0..).zip(&tx.output) {
+                if !is_unspendable(&output.script_pubkey) {
+                    self.spend(OutPoint { txid, vout });
+                }
+            }
+            if n > 0 {
+                let coins = spent.pop().unwrap_or_default().0;
+                for (input, coin) in tx.input.iter().zip(coins).rev() {
+                    // The coin's deletion may not have reached the database: it is not known to be missing there.
+                    self.add(input.previous_output, coin, true);
+                }
             }
         }
     }

@@ -16,6 +16,7 @@ use crate::writer::Writer;
 use crate::{ChainConfig, Observer};
 use bitcoin::Block;
 use bitcoin::consensus::{deserialize, serialize};
+use cairn_consensus::block::{Checks, check_block, txids};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
@@ -155,7 +156,7 @@ impl Chain {
     /// A block as the files hold it, checked as when it first came; `None` if these bytes never were an accepted one.
     fn readmit(&self, writer: &mut Writer, bytes: &[u8]) -> Option<(Id, Block)> {
         let block: Block = deserialize(bytes).ok()?;
-        cairn_consensus::block::check_block(&block, &self.params, true, true).ok()?;
+        check_block(&block, &txids(&block), &self.params, Checks::ALL).ok()?;
         // It was not from the future when it came.
         let id = self.accept_header(writer, &block.header, block.header.time).ok()?;
         if id != 0 {

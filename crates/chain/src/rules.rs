@@ -1,13 +1,23 @@
 //! Which rule of `consensus` is asked when, and what it is told of a block's place in the tree.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, View};
+use crate::error::ChainError;
 use crate::index::{Id, Index};
 use bitcoin::block::Header;
-use bitcoin::{Block, BlockHash};
-use cairn_consensus::error::BlockReject;
-use cairn_consensus::header::Ancestors;
+use bitcoin::{Block, OutPoint, Txid};
+use cairn_consensus::block::contextual_check_block;
+use cairn_consensus::coins::{Coin, CoinView};
+use cairn_consensus::connect::{AncestorTimes, ConnectError, Connected, Place, connect_block};
+use cairn_consensus::error::{BlockReject, BlockRejectKind};
+use cairn_consensus::header::contextual_check_header;
 use cairn_consensus::params::Params;
-use cairn_consensus::{block, header};
+use cairn_consensus::pow::Ancestors;
+use std::sync::Arc;
+
+/// A refusal with Core's reject reason and debug message.
+pub(crate) fn reject(kind: BlockRejectKind, reason: &'static str, debug: String) -> BlockReject {
+    BlockReject { kind, reason: reason.into(), debug }
+}
 
 /// A branch of the tree up to a block.
 struct Branch<'a> {
@@ -15,45 +25,34 @@ struct Branch<'a> {
     tip: Id,
 }
 
-impl Branch<'_> {
-    fn id(&self, height: u32) -> Id {
-        // Rules never ask above the parent; the tip stands in, so that a mistake there is a wrong answer and no panic.
-        self.index.ancestor(self.tip, height).unwrap_or(self.tip)
-    }
-}
-
 impl Ancestors for Branch<'_> {
+    fn height(&self) -> u32 {
+        self.index.node(self.tip).height
+    }
     fn header(&self, height: u32) -> Header {
-        self.index.header(self.id(height))
+        // Rules never ask above the parent; the tip stands in, so that a mistake there is a wrong answer and no panic.
+        self.index.header(self.index.ancestor(self.tip, height).unwrap_or(self.tip))
     }
-    fn block_hash(&self, height: u32) -> BlockHash {
-        self.index.node(self.id(height)).hash
-    }
-    fn median_time_past(&self, height: u32) -> u32 {
-        self.index.node(self.id(height)).median_time_past
+    fn median_time_past(&self) -> u32 {
+        self.index.node(self.tip).median_time_past
     }
 }
 
-/// The active chain, while the holder of the writer's lock keeps its tip where it is.
-pub(crate) struct ActiveChain<'a>(pub(crate) &'a Chain);
+/// The active chain and its coins, while the holder of the writer's lock keeps the tip where it is.
+struct ActiveChain<'a>(&'a Chain);
 
-impl ActiveChain<'_> {
-    fn with<T>(&self, height: u32, read: impl FnOnce(&Index, Id) -> T) -> T {
+impl CoinView for ActiveChain<'_> {
+    type Error = ChainError;
+    fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
+        self.0.coin(outpoint)
+    }
+}
+
+impl AncestorTimes for ActiveChain<'_> {
+    fn median_time_past(&self, height: u32) -> u32 {
         let view = self.0.read();
         let id = view.active.get(height as usize).copied().unwrap_or_else(|| view.tip());
-        read(&view.index, id)
-    }
-}
-
-impl Ancestors for ActiveChain<'_> {
-    fn header(&self, height: u32) -> Header {
-        self.with(height, |index, id| index.header(id))
-    }
-    fn block_hash(&self, height: u32) -> BlockHash {
-        self.with(height, |index, id| index.node(id).hash)
-    }
-    fn median_time_past(&self, height: u32) -> u32 {
-        self.with(height, |index, id| index.node(id).median_time_past)
+        view.index.node(id).median_time_past
     }
 }
 
@@ -65,8 +64,7 @@ pub(crate) fn check_header_in_place(
     parent: Id,
     now: u32,
 ) -> Result<(), BlockReject> {
-    let height = index.node(parent).height + 1;
-    header::contextual_check_block_header(header, height, params, &Branch { index, tip: parent }, now)
+    contextual_check_header(header, &Branch { index, tip: parent }, params, now)
 }
 
 /// Core's `ContextualCheckBlock` for a block after `parent`.
@@ -76,6 +74,25 @@ pub(crate) fn check_block_in_place(
     index: &Index,
     parent: Id,
 ) -> Result<(), BlockReject> {
-    let parent = index.node(parent);
-    block::contextual_check_block(block, parent.height + 1, params, parent.median_time_past)
+    contextual_check_block(block, &Branch { index, tip: parent }, params)
+}
+
+/// What a block does to the active chain's coins, whose tip is its parent. Its scripts remain to be checked.
+pub(crate) fn connect(
+    chain: &Chain,
+    block: &Arc<Block>,
+    txids: &[Txid],
+) -> Result<Connected, ConnectError<ChainError>> {
+    let active = ActiveChain(chain);
+    let place = {
+        let view: &View = &chain.read();
+        let bip34_ancestor = view.active.get(chain.params.bip34_height as usize);
+        Place {
+            height: view.index.node(view.tip()).height + 1,
+            hash: block.block_hash(),
+            bip34_ancestor: bip34_ancestor.map(|&id| view.index.node(id).hash),
+            ancestors: &active,
+        }
+    };
+    connect_block(block, txids, &place, &chain.params, &active)
 }
