@@ -6,6 +6,7 @@ mod core_data;
 mod no_panic;
 mod script_tests;
 mod sighash;
+mod tapscript;
 mod transactions;
 
 use std::num::NonZero;

@@ -68,7 +68,7 @@ impl Case {
 }
 
 /// The control block and the output of a tree of one script under the key whose secret is one.
-fn taproot(script: ScriptBuf) -> (Vec<u8>, ScriptBuf) {
+pub(crate) fn taproot(script: ScriptBuf) -> (Vec<u8>, ScriptBuf) {
     let secp = Secp256k1::new();
     let mut secret = [0; 32];
     secret[31] = 1;
