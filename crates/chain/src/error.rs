@@ -82,7 +82,9 @@ pub enum ChainError {
         what: String,
     },
     /// The database of coins and index failed.
-    #[error("database {path}: {source}")]
+    #[error(
+        "database {path}: {source}: if it is damaged, move it away, and the next start makes it anew from the block files"
+    )]
     Database {
         /// Its file.
         path: PathBuf,

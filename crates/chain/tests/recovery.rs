@@ -1,7 +1,7 @@
 //! What a directory holds after its process was killed, its files were cut, or someone else wants it.
 
 use bitcoin::Block;
-use cairn_chain::testing::{self, NOW, block_after, branch, grow, open, regtest};
+use cairn_chain::testing::{self, NOW, block_after, branch, grow, open};
 use cairn_chain::{BlockAccepted, Chain, ChainConfig, ChainError};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -328,12 +328,14 @@ fn a_directory_that_is_not_ours_is_refused_with_its_reason() {
     OpenOptions::new().create(true).append(true).open(&file).and_then(|mut f| f.write_all(b"x")).expect("written");
     assert!(matches!(open(&file), Err(ChainError::NotADirectory { .. })));
     assert!(matches!(open(&file.join("below")), Err(ChainError::NotADirectory { .. })));
-    assert_eq!(regtest().network, bitcoin::Network::Regtest);
+    // Nobody, not even root, can create files there.
+    let refused = open(Path::new("/sys/kernel")).expect_err("not writable");
+    assert!(matches!(refused, ChainError::ReadOnly { .. }), "{refused}");
 }
 
-/// Puts something else in the place of the block file while `during` runs.
-fn instead_of_block_file(dir: &Path, device: &str, during: impl FnOnce()) {
-    let (file, aside) = (dir.join("blocks/blk00000.dat"), dir.join("aside"));
+/// Puts a device in the place of a block or undo file while `during` runs.
+fn instead_of(dir: &Path, file: &str, device: &str, during: impl FnOnce()) {
+    let (file, aside) = (dir.join("blocks").join(file), dir.join("aside"));
     fs::rename(&file, &aside).expect("moved");
     std::os::unix::fs::symlink(device, &file).expect("linked");
     during();
@@ -348,7 +350,7 @@ fn a_full_disk_leaves_the_state_intact_and_the_block_welcome() {
     grow(&chain, 2).expect("grown");
     let tip = chain.tip();
     let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
-    instead_of_block_file(dir.path(), "/dev/full", || {
+    instead_of(dir.path(), "blk00000.dat", "/dev/full", || {
         for _ in 0..2 {
             let refused = chain.process_block(block.clone(), NOW, true).expect_err("the disk is full");
             assert!(
@@ -365,6 +367,24 @@ fn a_full_disk_leaves_the_state_intact_and_the_block_welcome() {
 }
 
 #[test]
+fn a_disk_too_full_for_undo_data_keeps_the_block_for_the_next_try() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let chain = open(dir.path()).expect("opens");
+    grow(&chain, 2).expect("grown");
+    let tip = chain.tip();
+    let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
+    instead_of(dir.path(), "rev00000.dat", "/dev/full", || {
+        let refused = chain.process_block(block.clone(), NOW, true).expect_err("the disk is full");
+        assert!(matches!(&refused, ChainError::DiskFull { path, .. } if path.ends_with("rev00000.dat")), "{refused}");
+        assert_eq!(chain.tip().hash, tip.hash);
+        assert!(!chain.entry(&block.block_hash()).expect("stored").status.failed);
+    });
+    assert_eq!(chain.process_block(block, NOW, true).expect("known"), BlockAccepted::Duplicate);
+    assert_eq!(chain.tip().height, 3);
+    assert_sound(&chain);
+}
+
+#[test]
 fn a_failed_sync_stops_all_writing_until_the_next_start() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let chain = open(dir.path()).expect("opens");
@@ -373,7 +393,7 @@ fn a_failed_sync_stops_all_writing_until_the_next_start() {
     let tip = chain.tip();
     let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
     // Writing to the null device succeeds, syncing it does not.
-    instead_of_block_file(dir.path(), "/dev/null", || {
+    instead_of(dir.path(), "blk00000.dat", "/dev/null", || {
         let failed = chain.process_block(block.clone(), NOW, true).expect_err("not synced");
         assert!(matches!(&failed, ChainError::Io { what, .. } if what.contains("sync")), "{failed}");
     });
