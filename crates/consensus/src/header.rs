@@ -39,7 +39,7 @@ pub fn contextual_check_header(
     if header.time <= chain.median_time_past() {
         return Err(reject("time-too-old", "block's timestamp is too early"));
     }
-    if header.time < minimum_time(chain, params) {
+    if params.enforce_bip94 && header.time < minimum_time(chain, params) {
         return Err(reject("time-timewarp-attack", "block's timestamp is too early on diff adjustment block"));
     }
     if header.time > now.saturating_add(MAX_FUTURE_BLOCK_TIME) {
@@ -61,12 +61,12 @@ pub fn contextual_check_header(
     Ok(())
 }
 
-/// Least time of a block after `chain`, seconds since 1970 (Core's `GetMinimumTime`, but that BIP 94 holds only where it
-/// is enforced).
+/// Least time of a new block after `chain`, seconds since 1970: Core's `GetMinimumTime`, which keeps BIP 94's rule on every
+/// network, also where blocks that break it are valid.
 pub fn minimum_time(chain: &impl Ancestors, params: &Params) -> u32 {
     let after_median = chain.median_time_past().saturating_add(1);
     let height = chain.height() + 1;
-    if params.enforce_bip94 && height.is_multiple_of(params.difficulty_adjustment_interval()) {
+    if height.is_multiple_of(params.difficulty_adjustment_interval()) {
         let previous = chain.header(chain.height()).time;
         return after_median.max(previous.saturating_sub(MAX_TIMEWARP));
     }
@@ -160,7 +160,9 @@ mod tests {
         assert_eq!(reason(&warp, &chain, &params, last), "time-timewarp-attack");
         let edge = Header { time: last - MAX_TIMEWARP, ..warp };
         contextual_check_header(&edge, &chain, &params, last).expect("valid");
+        assert_eq!(minimum_time(&chain, &params), edge.time);
         let elsewhere = Params { enforce_bip94: false, ..params };
         contextual_check_header(&warp, &chain, &elsewhere, last).expect("valid where BIP 94 does not hold");
+        assert_eq!(minimum_time(&chain, &elsewhere), edge.time, "but not what is mined here");
     }
 }

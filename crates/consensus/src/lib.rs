@@ -15,6 +15,7 @@
 //! | [`block`], [`connect`] | rules of one block alone, in its context, and against its coins |
 //! | [`script`] | the script interpreter, its flags, its errors and sigop counting |
 //! | [`sighash`] | signature hashes and what can be computed once a transaction |
+//! | [`versionbits`] | what new blocks signal for |
 //! | [`signet`] | the solution that blocks of a signet carry |
 //!
 //! `chain`, `mempool` and `mining` call it. It may depend on nothing of Cairn.
@@ -33,3 +34,4 @@ pub mod signet;
 #[cfg(test)]
 mod testing;
 pub mod tx;
+pub mod versionbits;

@@ -2,6 +2,7 @@
 
 use crate::pow::target_from_compact;
 use crate::script::ScriptFlags;
+use crate::versionbits::Deployment;
 use bitcoin::blockdata::constants::genesis_block;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::FromHex;
@@ -23,6 +24,11 @@ pub struct AssumeUtxo {
     /// Transactions up to and including its block.
     pub chain_tx_count: u64,
 }
+
+/// A block time for which no signet is possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a block time of {0} seconds is not possible: choose one from 1 second to two weeks")]
+pub struct InvalidBlockTime(pub u32);
 
 /// Everything that differs between networks and that a rule reads.
 #[derive(Debug, Clone)]
@@ -65,6 +71,8 @@ pub struct Params {
     pub csv_height: u32,
     /// Height from which witness commitments and NULLDUMMY apply (BIP 141, 143 and 147).
     pub segwit_height: u32,
+    /// Deployments that miners may signal for (BIP 9).
+    pub deployments: Vec<Deployment>,
     /// Blocks whose scripts are checked with other flags than all others.
     pub script_flag_exceptions: Vec<(BlockHash, ScriptFlags)>,
     /// Challenge that blocks must solve (BIP 325), on signet.
@@ -84,7 +92,7 @@ impl Params {
             Network::Bitcoin => Some(Self::mainnet()),
             Network::Testnet4 => Some(Self::testnet4()),
             Network::Signet => {
-                let mut params = Self::signet(script(SIGNET_CHALLENGE));
+                let mut params = Self::any_signet(script(SIGNET_CHALLENGE));
                 params.minimum_chain_work = work("0b463ea0a4b8");
                 params.assume_valid = Some(hash("00000008414aab61092ef93f1aacc54cf9e9f16af29ddad493b908a01ff5c329"));
                 params.assume_utxo = vec![
@@ -167,6 +175,7 @@ impl Params {
             rpc_port: 48332,
             allow_min_difficulty_blocks: true,
             enforce_bip94: true,
+            deployments: vec![test_dummy(Deployment::NEVER_ACTIVE, 1_512, 2_016)],
             minimum_chain_work: work("09a0fe15d0177d086304"),
             assume_valid: Some(hash("0000000002368b1e4ee27e2e85676ae6f9f9e69579b29093e9a82c170bf7cf8a")),
             assume_utxo: vec![
@@ -188,8 +197,21 @@ impl Params {
     }
 
     /// A signet with its own challenge (BIP 325): only holders of its keys can make blocks. The genesis block is that of
-    /// every signet; the magic is derived from the challenge.
-    pub fn signet(challenge: ScriptBuf) -> Params {
+    /// every signet; the magic is derived from the challenge. `block_time` is the seconds between blocks that retargets
+    /// aim at, 600 unless given; a difficulty period remains two weeks.
+    ///
+    /// # Errors
+    /// A block time of 0, or longer than a difficulty period.
+    pub fn signet(challenge: ScriptBuf, block_time: Option<u32>) -> Result<Params, InvalidBlockTime> {
+        let params = Self::any_signet(challenge);
+        let spacing = block_time.unwrap_or(params.pow_target_spacing);
+        if !(1..=params.pow_target_timespan).contains(&spacing) {
+            return Err(InvalidBlockTime(spacing));
+        }
+        Ok(Params { pow_target_spacing: spacing, ..params })
+    }
+
+    fn any_signet(challenge: ScriptBuf) -> Params {
         let serialized = bitcoin::consensus::serialize(&challenge);
         let digest = bitcoin::hashes::sha256d::Hash::hash(&serialized).to_byte_array();
         Params {
@@ -217,6 +239,7 @@ impl Params {
             allow_min_difficulty_blocks: true,
             no_retargeting: true,
             segwit_height: 0,
+            deployments: vec![test_dummy(0, 108, 144)],
             assume_utxo: vec![
                 snapshot(
                     110,
@@ -268,6 +291,7 @@ impl Params {
             bip66_height: 1,
             csv_height: 1,
             segwit_height: 1,
+            deployments: vec![test_dummy(Deployment::NEVER_ACTIVE, 1_815, 2_016)],
             script_flag_exceptions: Vec::new(),
             signet_challenge: None,
             minimum_chain_work: Work::from_be_bytes([0; 32]),
@@ -302,6 +326,20 @@ impl Params {
             flags |= ScriptFlags::NULLDUMMY;
         }
         flags
+    }
+}
+
+/// The deployment that Core keeps for tests.
+fn test_dummy(start_time: i64, threshold: u32, period: u32) -> Deployment {
+    Deployment {
+        name: "testdummy",
+        bit: 28,
+        start_time,
+        timeout: Deployment::NO_TIMEOUT,
+        min_activation_height: 0,
+        threshold,
+        period,
+        gbt_optional_rule: true,
     }
 }
 
@@ -369,5 +407,20 @@ mod tests {
         assert_eq!(params.block_script_flags(170_060, &bip16), ScriptFlags::NONE);
         let (taproot, _) = params.script_flag_exceptions[1];
         assert!(!params.block_script_flags(692_261, &taproot).contains(ScriptFlags::TAPROOT));
+    }
+
+    #[test]
+    fn a_signet_of_ones_own_has_its_own_magic_and_block_time() {
+        let challenge = ScriptBuf::from_bytes(vec![0x51]);
+        let ours = Params::signet(challenge.clone(), Some(30)).expect("possible");
+        let default = Params::new(Network::Signet).expect("supported");
+        assert_eq!(ours.genesis_hash, default.genesis_hash);
+        assert_ne!(ours.magic, default.magic);
+        assert_eq!((ours.pow_target_spacing, ours.difficulty_adjustment_interval()), (30, 40_320));
+        let again = Params::signet(script(SIGNET_CHALLENGE), None).expect("possible");
+        assert_eq!((again.magic, again.pow_target_spacing), (default.magic, 600));
+        for seconds in [0, 14 * 24 * 60 * 60 + 1] {
+            assert_eq!(Params::signet(challenge.clone(), Some(seconds)).err(), Some(InvalidBlockTime(seconds)));
+        }
     }
 }

@@ -40,11 +40,15 @@ pub trait Ancestors {
     fn header(&self, height: u32) -> Header;
     /// Median time past of the block before the new one: the middle of the last eleven times, seconds since 1970.
     fn median_time_past(&self) -> u32 {
-        let height = self.height();
-        let mut times: Vec<u32> = (height.saturating_sub(10)..=height).map(|height| self.header(height).time).collect();
-        times.sort_unstable();
-        times[times.len() / 2]
+        median_time_past_at(self, self.height())
     }
+}
+
+/// Median time past of the ancestor at `height`, itself included, seconds since 1970.
+pub fn median_time_past_at(chain: &(impl Ancestors + ?Sized), height: u32) -> u32 {
+    let mut times: Vec<u32> = (height.saturating_sub(10)..=height).map(|height| chain.header(height).time).collect();
+    times.sort_unstable();
+    times[times.len() / 2]
 }
 
 /// The target that a block after `chain` with time `time` must have.
