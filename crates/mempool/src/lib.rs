@@ -1,5 +1,9 @@
 //! Unconfirmed transactions: standardness, fees, replacement (BIP 125 as Core 31 has it: full RBF), selection for blocks.
 
+mod feerate;
+mod linearize;
+mod pool;
+
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
 use cairn_chain::{Chain, ChainError, ChainEvent};
 use cairn_consensus::coins::Coin;

@@ -211,15 +211,28 @@ mod tests {
         let mut header = genesis_block(bitcoin::Network::Regtest).header;
         for nonce in 0..64 {
             header.nonce = nonce;
-            let hash = header.block_hash();
-            // A compact target has 23 significant bits: rounding the hash down excludes it, rounding up includes it.
-            let exact = Target::from_le_bytes(*bitcoin::hashes::Hash::as_byte_array(&hash));
-            let below = exact.to_compact_lossy();
-            header.bits = below;
-            assert_eq!(search_nonces(&header, nonce, nonce, &RUN), None);
-            header.bits = CompactTarget::from_consensus(below.to_consensus() + 1);
-            let meets = header.target().is_met_by(header.block_hash());
-            assert_eq!(search_nonces(&header, nonce, nonce, &RUN).is_some(), meets);
+            // The bits are hashed too, so an exact target cannot come from the header.
+            let mut search = Search::new(&header, nonce);
+            let hash = bitcoin::hashes::Hash::to_byte_array(header.block_hash());
+            for (word, bytes) in search.target.iter_mut().zip(hash.chunks_exact(4)) {
+                *word = u32::from_le_bytes(bytes.try_into().unwrap());
+            }
+            let exact = search.target;
+            let mut first = |target: [u32; 8]| {
+                (search.target, search.next) = (target, nonce);
+                for lane in 0..LANES {
+                    search.set_nonce(lane, nonce);
+                }
+                search.next_batch()
+            };
+            assert_eq!(first(exact), Some(nonce));
+            for word in 0..8 {
+                let mut target = exact;
+                target[word] = target[word].checked_sub(1).expect("no word of these hashes is zero");
+                assert_eq!(first(target), None, "word {word} one below");
+                target[word] = exact[word].checked_add(1).expect("no word of these hashes is all ones");
+                assert_eq!(first(target), Some(nonce), "word {word} one above");
+            }
         }
     }
 

@@ -1,0 +1,502 @@
+//! The transactions and every index over them. Knows no rules and no chain: what to add or remove is decided above.
+
+use crate::feerate::FeeFrac;
+use crate::linearize::{Node, linearize};
+use bitcoin::{OutPoint, Transaction, Txid, Wtxid};
+use std::cmp::{Ordering, Reverse};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Most transactions in a cluster (Core's `DEFAULT_CLUSTER_LIMIT`).
+pub(crate) const CLUSTER_COUNT_LIMIT: usize = 64;
+/// Most sigop-adjusted weight in a cluster (Core's `DEFAULT_CLUSTER_SIZE_LIMIT_KVB`).
+pub(crate) const CLUSTER_WEIGHT_LIMIT: u64 = 101_000 * 4;
+
+/// A transaction and what was found out about it when it came.
+#[derive(Debug, Clone)]
+pub(crate) struct Entry {
+    pub(crate) tx: Arc<Transaction>,
+    pub(crate) wtxid: Wtxid,
+    /// Satoshi.
+    pub(crate) fee: u64,
+    pub(crate) weight: u64,
+    /// Weight, or what its signature operations count for if that is more.
+    pub(crate) adjusted_weight: u64,
+    pub(crate) sigop_cost: u64,
+    /// Seconds since 1970.
+    pub(crate) time: u64,
+    /// Height of the tip when it came.
+    pub(crate) height: u32,
+    pub(crate) spends_coinbase: bool,
+}
+
+impl Entry {
+    /// Sigop-adjusted virtual size.
+    pub(crate) fn vsize(&self) -> u64 {
+        self.adjusted_weight.div_ceil(4)
+    }
+
+    fn rate(&self) -> FeeFrac {
+        FeeFrac::new(self.fee, self.adjusted_weight)
+    }
+}
+
+/// An entry with its place in the pool.
+#[derive(Debug)]
+pub(crate) struct Member {
+    pub(crate) entry: Entry,
+    pub(crate) parents: BTreeSet<Txid>,
+    pub(crate) children: BTreeSet<Txid>,
+    cluster: u64,
+    usage: usize,
+}
+
+/// Transactions connected by spending, in their best order.
+#[derive(Debug)]
+struct Cluster {
+    chunks: Vec<PoolChunk>,
+}
+
+/// Transactions that are mined together, and what they pay together.
+#[derive(Debug, Clone)]
+pub(crate) struct PoolChunk {
+    /// Fee over sigop-adjusted weight.
+    pub(crate) rate: FeeFrac,
+    /// Parents first.
+    pub(crate) txids: Vec<Txid>,
+}
+
+/// A rate as a key of ordered collections; ties go to the cluster.
+#[derive(Debug, Clone, Copy)]
+struct RateKey(FeeFrac);
+
+impl PartialEq for RateKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for RateKey {}
+impl PartialOrd for RateKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for RateKey {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.cmp_rate(&other.0)
+    }
+}
+
+/// Transactions, who spends what, clusters, and totals.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    members: HashMap<Txid, Member>,
+    /// Which transaction here spends an output.
+    spenders: HashMap<OutPoint, Txid>,
+    clusters: HashMap<u64, Cluster>,
+    next_cluster: u64,
+    /// The last, so the worst, chunk of each cluster.
+    worst: BTreeSet<(RateKey, u64)>,
+    by_time: BTreeSet<(u64, Txid)>,
+    total_vsize: u64,
+    total_fee: u64,
+    usage: usize,
+    sequence: u64,
+}
+
+impl Pool {
+    pub(crate) fn len(&self) -> usize {
+        self.members.len()
+    }
+    pub(crate) fn total_vsize(&self) -> u64 {
+        self.total_vsize
+    }
+    pub(crate) fn total_fee(&self) -> u64 {
+        self.total_fee
+    }
+    /// Estimated memory in bytes.
+    pub(crate) fn usage(&self) -> usize {
+        self.usage
+    }
+    /// Changes with every addition and removal.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.sequence
+    }
+    pub(crate) fn get(&self, txid: &Txid) -> Option<&Member> {
+        self.members.get(txid)
+    }
+    pub(crate) fn contains(&self, txid: &Txid) -> bool {
+        self.members.contains_key(txid)
+    }
+    pub(crate) fn spender(&self, outpoint: &OutPoint) -> Option<Txid> {
+        self.spenders.get(outpoint).copied()
+    }
+    pub(crate) fn txids(&self) -> impl Iterator<Item = &Txid> {
+        self.members.keys()
+    }
+
+    /// The parents here of a transaction that may be here or not.
+    pub(crate) fn parents_of(&self, tx: &Transaction) -> BTreeSet<Txid> {
+        tx.input.iter().map(|input| input.previous_output.txid).filter(|txid| self.contains(txid)).collect()
+    }
+
+    /// The children here of a transaction that may be here or not.
+    pub(crate) fn children_of(&self, tx: &Transaction, txid: Txid) -> BTreeSet<Txid> {
+        (0..tx.output.len() as u32).filter_map(|vout| self.spender(&OutPoint { txid, vout })).collect()
+    }
+
+    /// Adds a transaction. It conflicts with nothing here; its children may be here already (after a reorganisation).
+    pub(crate) fn insert(&mut self, txid: Txid, entry: Entry) {
+        let parents = self.parents_of(&entry.tx);
+        let children = self.children_of(&entry.tx, txid);
+        for parent in &parents {
+            self.members.get_mut(parent).expect("parents_of gives members").children.insert(txid);
+        }
+        for child in &children {
+            self.members.get_mut(child).expect("children_of gives members").parents.insert(txid);
+        }
+        for input in &entry.tx.input {
+            self.spenders.insert(input.previous_output, txid);
+        }
+        let usage = usage_of(&entry.tx);
+        self.total_vsize += entry.vsize();
+        self.total_fee += entry.fee;
+        self.usage += usage;
+        self.sequence += 1;
+        self.by_time.insert((entry.time, txid));
+        let mut touched: Vec<Txid> = parents.iter().chain(&children).copied().collect();
+        touched.push(txid);
+        self.members.insert(txid, Member { entry, parents, children, cluster: u64::MAX, usage });
+        self.recluster(touched);
+    }
+
+    /// Removes transactions as they are: descendants left behind keep their place (a block confirmed their parents).
+    pub(crate) fn remove(&mut self, txids: impl IntoIterator<Item = Txid>) -> Vec<Entry> {
+        let mut removed = Vec::new();
+        let mut touched = Vec::new();
+        for txid in txids {
+            let Some(member) = self.members.remove(&txid) else { continue };
+            for parent in &member.parents {
+                if let Some(parent) = self.members.get_mut(parent) {
+                    parent.children.remove(&txid);
+                }
+            }
+            for child in &member.children {
+                if let Some(child) = self.members.get_mut(child) {
+                    child.parents.remove(&txid);
+                }
+            }
+            for input in &member.entry.tx.input {
+                self.spenders.remove(&input.previous_output);
+            }
+            self.total_vsize -= member.entry.vsize();
+            self.total_fee -= member.entry.fee;
+            self.usage -= member.usage;
+            self.sequence += 1;
+            self.by_time.remove(&(member.entry.time, txid));
+            touched.extend(self.dissolve(member.cluster));
+            removed.push(member.entry);
+        }
+        self.recluster(touched);
+        removed
+    }
+
+    /// Takes a cluster apart; gives its transactions, of which some may be gone.
+    fn dissolve(&mut self, id: u64) -> Vec<Txid> {
+        let Some(cluster) = self.clusters.remove(&id) else { return Vec::new() };
+        if let Some(last) = cluster.chunks.last() {
+            self.worst.remove(&(RateKey(last.rate), id));
+        }
+        cluster.chunks.into_iter().flat_map(|chunk| chunk.txids).collect()
+    }
+
+    /// Builds the clusters around these transactions anew.
+    fn recluster(&mut self, touched: Vec<Txid>) {
+        let mut done = HashSet::new();
+        for start in touched {
+            if done.contains(&start) || !self.contains(&start) {
+                continue;
+            }
+            let component = self.connected(start);
+            for txid in &component {
+                let old = self.members[txid].cluster;
+                self.dissolve(old);
+            }
+            done.extend(component.iter().copied());
+            let chunks = self.chunks_of(&component);
+            let id = self.next_cluster;
+            self.next_cluster += 1;
+            for txid in &component {
+                self.members.get_mut(txid).expect("connected gives members").cluster = id;
+            }
+            if let Some(last) = chunks.last() {
+                self.worst.insert((RateKey(last.rate), id));
+            }
+            self.clusters.insert(id, Cluster { chunks });
+        }
+    }
+
+    /// Everything connected to a transaction, itself included.
+    fn connected(&self, start: Txid) -> Vec<Txid> {
+        let mut seen = HashSet::from([start]);
+        let mut found = vec![start];
+        let mut at = 0;
+        while let Some(member) = found.get(at).map(|txid| &self.members[txid]) {
+            found.extend(member.parents.iter().chain(&member.children).copied().filter(|&txid| seen.insert(txid)));
+            at += 1;
+        }
+        found
+    }
+
+    fn chunks_of(&self, txids: &[Txid]) -> Vec<PoolChunk> {
+        let nodes: Vec<(Txid, FeeFrac, Vec<Txid>)> = txids
+            .iter()
+            .map(|txid| (*txid, self.members[txid].entry.rate(), self.members[txid].parents.iter().copied().collect()))
+            .collect();
+        order(&nodes)
+    }
+
+    /// All ancestors, without the transaction itself.
+    pub(crate) fn ancestors(&self, parents: &BTreeSet<Txid>) -> BTreeSet<Txid> {
+        self.walk(parents.iter().copied(), |member| &member.parents)
+    }
+
+    /// Transactions and all their descendants.
+    pub(crate) fn with_descendants(&self, txids: impl IntoIterator<Item = Txid>) -> BTreeSet<Txid> {
+        self.walk(txids, |member| &member.children)
+    }
+
+    fn walk(
+        &self,
+        start: impl IntoIterator<Item = Txid>,
+        step: impl Fn(&Member) -> &BTreeSet<Txid>,
+    ) -> BTreeSet<Txid> {
+        let mut pending: Vec<Txid> = start.into_iter().collect();
+        let mut found = BTreeSet::new();
+        while let Some(txid) = pending.pop() {
+            if let Some(member) = self.members.get(&txid)
+                && found.insert(txid)
+            {
+                pending.extend(step(member));
+            }
+        }
+        found
+    }
+
+    /// How many clusters these transactions are in.
+    pub(crate) fn cluster_count(&self, txids: &BTreeSet<Txid>) -> usize {
+        txids.iter().filter_map(|txid| self.members.get(txid)).map(|member| member.cluster).collect::<HashSet<_>>().len()
+    }
+
+    /// What the clusters would be if `removed` left and a transaction with these parents came.
+    pub(crate) fn staged(&self, candidate: &Candidate, removed: &BTreeSet<Txid>) -> Staged {
+        let clusters: BTreeSet<u64> = (candidate.parents.iter().chain(removed))
+            .filter_map(|txid| self.members.get(txid))
+            .map(|member| member.cluster)
+            .collect();
+        let before: Vec<&PoolChunk> = clusters.iter().flat_map(|id| &self.clusters[id].chunks).collect();
+        let mut nodes: Vec<(Txid, FeeFrac, Vec<Txid>)> = before
+            .iter()
+            .flat_map(|chunk| &chunk.txids)
+            .filter(|txid| !removed.contains(*txid))
+            .map(|txid| (*txid, self.members[txid].entry.rate(), self.members[txid].parents.iter().copied().collect()))
+            .collect();
+        let parents = candidate.parents.difference(removed).copied().collect();
+        nodes.push((candidate.txid, candidate.rate, parents));
+        let mut before: Vec<FeeFrac> = before.iter().map(|chunk| chunk.rate).collect();
+        before.sort_by(|a, b| b.cmp_rate(a));
+        Staged { nodes, before }
+    }
+
+    /// Chunks of the whole pool, best first, each after the chunks it depends on. Stops when `visit` says so.
+    pub(crate) fn best_chunks(&self, mut visit: impl FnMut(&PoolChunk) -> Next) {
+        // Ties go to the older cluster, so that the order is the same every time.
+        let mut heap: BinaryHeap<(RateKey, Reverse<u64>, usize)> = (self.clusters.iter())
+            .filter_map(|(&id, cluster)| cluster.chunks.first().map(|chunk| (RateKey(chunk.rate), Reverse(id), 0)))
+            .collect();
+        while let Some((_, Reverse(id), place)) = heap.pop() {
+            let chunks = &self.clusters[&id].chunks;
+            match visit(&chunks[place]) {
+                Next::Stop => return,
+                // What comes later in the cluster may depend on what was skipped.
+                Next::SkipCluster => continue,
+                Next::Go => {
+                    if let Some(chunk) = chunks.get(place + 1) {
+                        heap.push((RateKey(chunk.rate), Reverse(id), place + 1));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The chunk that would be mined last.
+    pub(crate) fn worst_chunk(&self) -> Option<&PoolChunk> {
+        let (_, id) = self.worst.first()?;
+        self.clusters[id].chunks.last()
+    }
+
+    /// Transactions that came before `time`.
+    pub(crate) fn older_than(&self, time: u64) -> Vec<Txid> {
+        self.by_time.iter().take_while(|(came, _)| *came < time).map(|(_, txid)| *txid).collect()
+    }
+
+    /// What has to go so that every cluster around `start` is within its limits (Core's `TxGraph::Trim`): transactions
+    /// are kept best rate first as far as their parents are kept and the cluster that they make is within the limits.
+    pub(crate) fn excess(&self, start: impl IntoIterator<Item = Txid>) -> Vec<Txid> {
+        let mut seen = HashSet::new();
+        let mut excess = Vec::new();
+        for txid in start {
+            if seen.contains(&txid) || !self.contains(&txid) {
+                continue;
+            }
+            let component = self.connected(txid);
+            seen.extend(component.iter().copied());
+            let weight: u64 = component.iter().map(|txid| self.members[txid].entry.adjusted_weight).sum();
+            if component.len() > CLUSTER_COUNT_LIMIT || weight > CLUSTER_WEIGHT_LIMIT {
+                excess.extend(self.trim(&component));
+            }
+        }
+        excess
+    }
+
+    fn trim(&self, component: &[Txid]) -> Vec<Txid> {
+        let mut missing: HashMap<Txid, usize> =
+            component.iter().map(|txid| (*txid, self.members[txid].parents.len())).collect();
+        let ready = |txid: Txid| (RateKey(self.members[&txid].entry.rate()), Reverse(txid));
+        let mut heap: BinaryHeap<_> =
+            missing.iter().filter(|&(_, &count)| count == 0).map(|(&txid, _)| ready(txid)).collect();
+        // Groups of kept transactions: each member knows its group, each group its members and weight.
+        let mut group_of: HashMap<Txid, usize> = HashMap::new();
+        let mut groups: Vec<(Vec<Txid>, u64)> = Vec::new();
+        while let Some((_, Reverse(txid))) = heap.pop() {
+            let member = &self.members[&txid];
+            let joined: BTreeSet<usize> = member.parents.iter().map(|parent| group_of[parent]).collect();
+            let count = 1 + joined.iter().map(|&group| groups[group].0.len()).sum::<usize>();
+            let weight = member.entry.adjusted_weight + joined.iter().map(|&group| groups[group].1).sum::<u64>();
+            if count > CLUSTER_COUNT_LIMIT || weight > CLUSTER_WEIGHT_LIMIT {
+                continue;
+            }
+            let mut kept = vec![txid];
+            for group in joined {
+                kept.append(&mut groups[group].0);
+            }
+            for txid in &kept {
+                group_of.insert(*txid, groups.len());
+            }
+            groups.push((kept, weight));
+            for child in &member.children {
+                if let Some(count) = missing.get_mut(child) {
+                    *count -= 1;
+                    if *count == 0 {
+                        heap.push(ready(*child));
+                    }
+                }
+            }
+        }
+        component.iter().filter(|&txid| !group_of.contains_key(txid)).copied().collect()
+    }
+}
+
+/// What `best_chunks` does after a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// On to the next chunk.
+    Go,
+    /// Nothing more of this cluster.
+    SkipCluster,
+    /// Nothing more at all.
+    Stop,
+}
+
+/// A transaction that may come.
+#[derive(Debug)]
+pub(crate) struct Candidate {
+    pub(crate) txid: Txid,
+    /// Fee over sigop-adjusted weight.
+    pub(crate) rate: FeeFrac,
+    pub(crate) parents: BTreeSet<Txid>,
+}
+
+/// The clusters that a change touches, before and after it.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    /// What there would be afterwards; the candidate is the last.
+    nodes: Vec<(Txid, FeeFrac, Vec<Txid>)>,
+    /// Rates of the chunks before, falling.
+    pub(crate) before: Vec<FeeFrac>,
+}
+
+impl Staged {
+    /// Whether the candidate's cluster would be within the limits.
+    pub(crate) fn within_limits(&self) -> bool {
+        let mut neighbours: HashMap<Txid, Vec<Txid>> = HashMap::new();
+        let mut sizes = HashMap::new();
+        for (txid, rate, parents) in &self.nodes {
+            sizes.insert(*txid, rate.size);
+            for parent in parents {
+                neighbours.entry(*txid).or_default().push(*parent);
+                neighbours.entry(*parent).or_default().push(*txid);
+            }
+        }
+        let Some(&(candidate, ..)) = self.nodes.last() else { return true };
+        let mut seen = HashSet::from([candidate]);
+        let mut pending = vec![candidate];
+        let mut weight = 0;
+        while let Some(txid) = pending.pop() {
+            weight += sizes.get(&txid).copied().unwrap_or(0);
+            pending.extend(neighbours.get(&txid).into_iter().flatten().copied().filter(|&txid| seen.insert(txid)));
+        }
+        seen.len() <= CLUSTER_COUNT_LIMIT && weight <= CLUSTER_WEIGHT_LIMIT
+    }
+
+    /// Rates of the chunks afterwards, falling.
+    pub(crate) fn after(&self) -> Vec<FeeFrac> {
+        order(&self.nodes).iter().map(|chunk| chunk.rate).collect()
+    }
+}
+
+/// Linearizes transactions given with their parents, of which some may be elsewhere.
+fn order(transactions: &[(Txid, FeeFrac, Vec<Txid>)]) -> Vec<PoolChunk> {
+    let places: HashMap<Txid, usize> =
+        transactions.iter().enumerate().map(|(place, (txid, ..))| (*txid, place)).collect();
+    let nodes: Vec<Node> = transactions
+        .iter()
+        .map(|(_, rate, parents)| Node {
+            rate: *rate,
+            parents: parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),
+        })
+        .collect();
+    linearize(&nodes)
+        .into_iter()
+        .map(|chunk| PoolChunk {
+            rate: chunk.rate,
+            txids: chunk.members.into_iter().map(|place| transactions[place].0).collect(),
+        })
+        .collect()
+}
+
+/// Estimated memory of a transaction here, indexes included, in bytes.
+fn usage_of(tx: &Transaction) -> usize {
+    /// What an allocator adds to each allocation.
+    const ALLOCATION: usize = 16;
+    /// An entry in each map keyed by id, in the order of time, and in its cluster.
+    const INDEXES: usize = 4 * (size_of::<Txid>() + 2 * size_of::<usize>());
+    let heap = |bytes: usize| if bytes == 0 { 0 } else { bytes + ALLOCATION };
+    let inputs: usize = tx
+        .input
+        .iter()
+        .map(|input| {
+            let spender = size_of::<OutPoint>() + size_of::<Txid>() + size_of::<usize>();
+            // A parent or a child is one entry in an ordered set on either side.
+            let edge = 2 * (size_of::<Txid>() + size_of::<usize>());
+            size_of_val(input) + heap(input.script_sig.len()) + heap(input.witness.size()) + spender + edge
+        })
+        .sum();
+    let outputs: usize =
+        tx.output.iter().map(|output| size_of_val(output) + heap(output.script_pubkey.len())).sum();
+    size_of::<Member>() + size_of::<Transaction>() + INDEXES + 4 * ALLOCATION + inputs + outputs
+}
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
