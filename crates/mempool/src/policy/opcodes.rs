@@ -1,8 +1,9 @@
 //! Scripts as policy reads them: as a list of operations, never executed.
 
 use bitcoin::Script;
+use bitcoin::opcodes::Opcode;
 use bitcoin::opcodes::all::{
-    OP_CHECKMULTISIG, OP_CHECKSIG, OP_PUSHDATA1, OP_PUSHDATA2, OP_PUSHDATA4,
+    OP_CHECKMULTISIG, OP_CHECKMULTISIGVERIFY, OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_PUSHDATA1, OP_PUSHDATA2, OP_PUSHDATA4,
     OP_PUSHNUM_1, OP_PUSHNUM_16, OP_PUSHNUM_NEG1, OP_RETURN,
 };
 
@@ -127,6 +128,27 @@ pub(crate) fn push_only_stack(script: &Script) -> Result<Vec<Vec<u8>>, &'static 
         }
     }
     Ok(stack)
+}
+
+/// Signature operations as counted where they run (`GetSigOpCount(true)`): a multisig counts its announced keys.
+pub(crate) fn accurate_sigops(script: &Script) -> usize {
+    let mut rest = script.as_bytes();
+    let (mut count, mut last) = (0, None);
+    while let Some((op, _, after)) = next_op(rest) {
+        rest = after;
+        count += match Opcode::from(op) {
+            OP_CHECKSIG | OP_CHECKSIGVERIFY => 1,
+            OP_CHECKMULTISIG | OP_CHECKMULTISIGVERIFY => match last {
+                Some(keys) if (OP_PUSHNUM_1.to_u8()..=OP_PUSHNUM_16.to_u8()).contains(&keys) => {
+                    usize::from(keys - OP_PUSHNUM_1.to_u8() + 1)
+                }
+                _ => MAX_PUBKEYS_PER_MULTISIG as usize,
+            },
+            _ => 0,
+        };
+        last = Some(op);
+    }
+    count
 }
 
 /// The first operation of a script: opcode, what it pushes, and the rest. `None` if a push is cut short.
