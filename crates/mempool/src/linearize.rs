@@ -8,6 +8,10 @@
 use crate::feerate::FeeFrac;
 use std::collections::VecDeque;
 
+/// Up to so many connected transactions the order is exact. More only come together when a reorganisation returns a
+/// parent of several clusters; they are trimmed before anything is selected.
+const EXACT_LIMIT: usize = crate::pool::CLUSTER_COUNT_LIMIT;
+
 /// One transaction of a cluster.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -27,9 +31,20 @@ pub(crate) struct Chunk {
 
 /// Orders the transactions and cuts them into chunks of falling rate.
 pub(crate) fn linearize(nodes: &[Node]) -> Vec<Chunk> {
-    let mut order = Vec::with_capacity(nodes.len());
-    // A stack instead of recursion: clusters returned by a reorganisation can be long before they are trimmed.
-    let mut pending = vec![topological(nodes)];
+    let mut chunks: Vec<Chunk> = Vec::new();
+    for component in components(nodes) {
+        let order = if component.len() > EXACT_LIMIT { component } else { best_order(nodes, component) };
+        chunks.extend(cut(nodes, order));
+    }
+    // Stable, so the chunks of a component, whose rates fall, keep their order.
+    chunks.sort_by(|a, b| b.rate.cmp_rate(&a.rate));
+    chunks
+}
+
+/// The best order of connected transactions, which are given in some order with parents first.
+fn best_order(nodes: &[Node], component: Vec<usize>) -> Vec<usize> {
+    let mut order = Vec::with_capacity(component.len());
+    let mut pending = vec![component];
     while let Some(set) = pending.pop() {
         let best = if set.len() > 1 { best_closure(nodes, &set) } else { None };
         match best {
@@ -41,7 +56,32 @@ pub(crate) fn linearize(nodes: &[Node]) -> Vec<Chunk> {
             }
         }
     }
-    cut(nodes, order)
+    order
+}
+
+/// The connected parts, each with parents before children.
+fn components(nodes: &[Node]) -> Vec<Vec<usize>> {
+    // Each node leads to the least of its part: merging follows the leads.
+    let mut lead: Vec<usize> = (0..nodes.len()).collect();
+    fn least(lead: &mut [usize], mut node: usize) -> usize {
+        while lead[node] != node {
+            lead[node] = lead[lead[node]];
+            node = lead[node];
+        }
+        node
+    }
+    for (place, node) in nodes.iter().enumerate() {
+        for &parent in &node.parents {
+            let (a, b) = (least(&mut lead, place), least(&mut lead, parent));
+            lead[a.max(b)] = a.min(b);
+        }
+    }
+    let mut parts: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
+    for place in topological(nodes) {
+        parts[least(&mut lead, place)].push(place);
+    }
+    parts.retain(|part| !part.is_empty());
+    parts
 }
 
 /// Cuts an order into chunks: what pays more than what comes before it is mined together with it.
@@ -60,7 +100,7 @@ fn cut(nodes: &[Node], order: Vec<usize>) -> Vec<Chunk> {
 }
 
 /// All nodes, parents before children.
-pub(crate) fn topological(nodes: &[Node]) -> Vec<usize> {
+fn topological(nodes: &[Node]) -> Vec<usize> {
     let mut children = vec![Vec::new(); nodes.len()];
     let mut missing: Vec<usize> = nodes.iter().map(|node| node.parents.len()).collect();
     for (place, node) in nodes.iter().enumerate() {

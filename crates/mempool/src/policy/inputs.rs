@@ -1,9 +1,12 @@
 //! Standardness of what a transaction spends: `ValidateInputsStandardness` and `IsWitnessStandard`.
 
-use super::opcodes::{OutputType, accurate_sigops, is_anchor, output_type, push_only_stack, witness_program};
+use super::opcodes::{OutputType, is_anchor, output_type};
 use super::{not_standard, reject};
 use bitcoin::{Script, Transaction, TxIn, TxOut, Witness};
 use cairn_consensus::error::{TxReject, TxRejectKind};
+use cairn_consensus::script::{
+    ANNEX_TAG, TAPROOT_LEAF_MASK, TAPROOT_LEAF_TAPSCRIPT, legacy_sigops, p2sh_sigops, script_sig_stack, witness_program,
+};
 
 /// Most signature operations in a P2SH redeem script (`MAX_P2SH_SIGOPS`).
 const MAX_P2SH_SIGOPS: usize = 15;
@@ -15,19 +18,12 @@ const MAX_STANDARD_P2WSH_STACK_ITEMS: usize = 100;
 const MAX_STANDARD_STACK_ITEM_SIZE: usize = 80;
 /// Longest script in a P2WSH witness (`MAX_STANDARD_P2WSH_SCRIPT_SIZE`).
 const MAX_STANDARD_P2WSH_SCRIPT_SIZE: usize = 3600;
-/// First byte of a Taproot annex (BIP 341).
-const ANNEX_TAG: u8 = 0x50;
-/// Bits of the control block that hold the leaf version (BIP 341).
-const TAPROOT_LEAF_MASK: u8 = 0xfe;
-/// Leaf version of Tapscript (BIP 342).
-const TAPROOT_LEAF_TAPSCRIPT: u8 = 0xc0;
-
 /// Core's `ValidateInputsStandardness`. `spent` has one output an input, in their order.
 pub(crate) fn check_inputs(tx: &Transaction, spent: &[TxOut]) -> Result<(), TxReject> {
     let refuse = |debug: String| not_standard("bad-txns-nonstandard-inputs", debug);
     let mut sigops = 0;
     for (input, output) in tx.input.iter().zip(spent) {
-        sigops += accurate_sigops(&input.script_sig) + spent_sigops(&output.script_pubkey, input);
+        sigops += legacy_sigops(&input.script_sig, true) + spent_sigops(&output.script_pubkey, input);
         if sigops > MAX_TX_LEGACY_SIGOPS {
             return Err(refuse("non-witness sigops exceed bip54 limit".into()));
         }
@@ -38,11 +34,11 @@ pub(crate) fn check_inputs(tx: &Transaction, spent: &[TxOut]) -> Result<(), TxRe
             // The script interpreter refuses it too, but later.
             OutputType::WitnessUnknown => return Err(refuse(format!("input {place} witness program is undefined"))),
             OutputType::ScriptHash => {
-                let stack = push_only_stack(&input.script_sig)
+                let stack = script_sig_stack(&input.script_sig)
                     .map_err(|error| refuse(format!("p2sh scriptsig malformed (input {place}: {error})")))?;
                 let redeem_script =
                     stack.last().ok_or_else(|| refuse(format!("input {place} P2SH redeemscript missing")))?;
-                let sigops = accurate_sigops(Script::from_bytes(redeem_script));
+                let sigops = legacy_sigops(Script::from_bytes(redeem_script), true);
                 if sigops > MAX_P2SH_SIGOPS {
                     return Err(refuse(format!(
                         "p2sh redeemscript sigops exceed limit (input {place}: {sigops} > {MAX_P2SH_SIGOPS})"
@@ -57,13 +53,9 @@ pub(crate) fn check_inputs(tx: &Transaction, spent: &[TxOut]) -> Result<(), TxRe
 
 /// Core's `CScript::GetSigOpCount(scriptSig)`: a P2SH output counts its redeem script's operations.
 fn spent_sigops(script_pubkey: &Script, input: &TxIn) -> usize {
-    if !script_pubkey.is_p2sh() {
-        return accurate_sigops(script_pubkey);
-    }
-    // A scriptSig with other operations than pushes counts nothing; standard ones have none.
-    match push_only_stack(&input.script_sig) {
-        Ok(stack) => stack.last().map_or(0, |script| accurate_sigops(Script::from_bytes(script))),
-        Err(_) => 0,
+    match script_pubkey.is_p2sh() {
+        true => p2sh_sigops(script_pubkey, &input.script_sig),
+        false => legacy_sigops(script_pubkey, true),
     }
 }
 
@@ -79,14 +71,20 @@ pub(crate) fn check_witnesses(tx: &Transaction, spent: &[TxOut]) -> Result<(), T
 
 fn is_witness_standard(input: &TxIn, script_pubkey: &Script) -> bool {
     let is_p2sh = script_pubkey.is_p2sh();
-    let redeem_script = match is_p2sh {
+    let stack = match is_p2sh {
         false => None,
-        true => match push_only_stack(&input.script_sig).ok().and_then(|mut stack| stack.pop()) {
-            Some(script) => Some(script),
+        true => match script_sig_stack(&input.script_sig) {
+            Ok(stack) => Some(stack),
+            Err(_) => return false,
+        },
+    };
+    let script = match &stack {
+        None => script_pubkey.as_bytes(),
+        Some(stack) => match stack.last() {
+            Some(redeem_script) => redeem_script,
             None => return false,
         },
     };
-    let script = redeem_script.as_deref().map_or(script_pubkey, Script::from_bytes);
     match witness_program(script) {
         // Anybody can spend an anchor: a witness there is stuffing.
         Some((version, program)) if !is_p2sh && is_anchor(version, program) => false,
@@ -126,10 +124,10 @@ fn is_taproot_standard(witness: &Witness) -> bool {
 pub(crate) fn spends_witness_program(tx: &Transaction, spent: &[TxOut]) -> bool {
     tx.input.iter().zip(spent).any(|(input, output)| {
         let script = &output.script_pubkey;
-        match witness_program(script) {
+        match witness_program(script.as_bytes()) {
             Some((version, program)) => !is_anchor(version, program),
-            None if script.is_p2sh() => push_only_stack(&input.script_sig)
-                .is_ok_and(|stack| stack.last().is_some_and(|s| witness_program(Script::from_bytes(s)).is_some())),
+            None if script.is_p2sh() => script_sig_stack(&input.script_sig)
+                .is_ok_and(|stack| stack.last().is_some_and(|script| witness_program(script).is_some())),
             None => false,
         }
     })

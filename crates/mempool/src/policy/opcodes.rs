@@ -1,20 +1,10 @@
 //! Scripts as policy reads them: as a list of operations, never executed.
 
 use bitcoin::Script;
-use bitcoin::opcodes::Opcode;
 use bitcoin::opcodes::all::{
-    OP_CHECKMULTISIG, OP_CHECKMULTISIGVERIFY, OP_CHECKSIG, OP_CHECKSIGVERIFY, OP_PUSHDATA1, OP_PUSHDATA2, OP_PUSHDATA4,
-    OP_PUSHNUM_1, OP_PUSHNUM_16, OP_PUSHNUM_NEG1, OP_RETURN,
+    OP_CHECKMULTISIG, OP_CHECKSIG, OP_PUSHDATA1, OP_PUSHDATA2, OP_PUSHDATA4, OP_PUSHNUM_1, OP_PUSHNUM_16, OP_RETURN,
 };
-
-/// Longest push that a script may execute (`MAX_SCRIPT_ELEMENT_SIZE`).
-const MAX_SCRIPT_ELEMENT_SIZE: usize = 520;
-/// Most elements on the stack (`MAX_STACK_SIZE`).
-const MAX_STACK_SIZE: usize = 1000;
-/// Longest script that may be executed (`MAX_SCRIPT_SIZE`).
-const MAX_SCRIPT_SIZE: usize = 10_000;
-/// Most public keys in a multisig (`MAX_PUBKEYS_PER_MULTISIG`).
-const MAX_PUBKEYS_PER_MULTISIG: u64 = 20;
+use cairn_consensus::script;
 
 /// Core's `TxoutType`, as far as policy tells them apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,11 +27,11 @@ pub(crate) enum OutputType {
 }
 
 /// Core's `Solver`.
-pub(crate) fn output_type(script: &Script) -> OutputType {
-    if script.is_p2sh() {
+pub(crate) fn output_type(output: &Script) -> OutputType {
+    if output.is_p2sh() {
         return OutputType::ScriptHash;
     }
-    if let Some((version, program)) = witness_program(script) {
+    if let Some((version, program)) = script::witness_program(output.as_bytes()) {
         return match (version, program.len()) {
             (0, 20) => OutputType::WitnessV0KeyHash,
             (0, 32) => OutputType::WitnessV0ScriptHash,
@@ -51,34 +41,20 @@ pub(crate) fn output_type(script: &Script) -> OutputType {
             _ => OutputType::WitnessUnknown,
         };
     }
-    let bytes = script.as_bytes();
+    let bytes = output.as_bytes();
     if let Some((first, rest)) = bytes.split_first()
         && *first == OP_RETURN.to_u8()
-        && is_push_only(rest)
+        && script::is_push_only(rest)
     {
         return OutputType::NullData;
     }
     if is_pay_to_pubkey(bytes) {
         return OutputType::PubKey;
     }
-    if script.is_p2pkh() {
+    if output.is_p2pkh() {
         return OutputType::PubKeyHash;
     }
     multisig(bytes).unwrap_or(OutputType::NonStandard)
-}
-
-/// Version and program of a witness program (BIP 141).
-pub(crate) fn witness_program(script: &Script) -> Option<(u8, &[u8])> {
-    let bytes = script.as_bytes();
-    if !(4..=42).contains(&bytes.len()) || usize::from(bytes[1]) + 2 != bytes.len() {
-        return None;
-    }
-    let version = match bytes[0] {
-        0 => 0,
-        op if (OP_PUSHNUM_1.to_u8()..=OP_PUSHNUM_16.to_u8()).contains(&op) => op - OP_PUSHNUM_1.to_u8() + 1,
-        _ => return None,
-    };
-    Some((version, &bytes[2..]))
 }
 
 /// Whether a witness program is pay-to-anchor.
@@ -87,68 +63,8 @@ pub(crate) fn is_anchor(version: u8, program: &[u8]) -> bool {
 }
 
 /// Core's `IsUnspendable`: never spendable, whatever the witness.
-pub(crate) fn is_unspendable(script: &Script) -> bool {
-    script.as_bytes().first() == Some(&OP_RETURN.to_u8()) || script.len() > MAX_SCRIPT_SIZE
-}
-
-/// Core's `IsPushOnly`.
-pub(crate) fn is_push_only(mut script: &[u8]) -> bool {
-    while !script.is_empty() {
-        match next_op(script) {
-            // OP_RESERVED counts as a push here; executing it fails.
-            Some((op, _, rest)) if op <= OP_PUSHNUM_16.to_u8() => script = rest,
-            _ => return false,
-        }
-    }
-    true
-}
-
-/// The stack that a script of pushes leaves; the error is the text of Core's script error.
-pub(crate) fn push_only_stack(script: &Script) -> Result<Vec<Vec<u8>>, &'static str> {
-    const BAD_OPCODE: &str = "Opcode missing or not understood";
-    let mut rest = script.as_bytes();
-    if rest.len() > MAX_SCRIPT_SIZE {
-        return Err("Script is too big");
-    }
-    let mut stack = Vec::new();
-    while !rest.is_empty() {
-        let (op, data, after) = next_op(rest).ok_or(BAD_OPCODE)?;
-        rest = after;
-        if data.len() > MAX_SCRIPT_ELEMENT_SIZE {
-            return Err("Push value size limit exceeded");
-        }
-        stack.push(match op {
-            op if op <= OP_PUSHDATA4.to_u8() => data.to_vec(),
-            op if op == OP_PUSHNUM_NEG1.to_u8() => vec![0x81],
-            op if (OP_PUSHNUM_1.to_u8()..=OP_PUSHNUM_16.to_u8()).contains(&op) => vec![op - OP_PUSHNUM_1.to_u8() + 1],
-            _ => return Err(BAD_OPCODE),
-        });
-        if stack.len() > MAX_STACK_SIZE {
-            return Err("Stack size limit exceeded");
-        }
-    }
-    Ok(stack)
-}
-
-/// Signature operations as counted where they run (`GetSigOpCount(true)`): a multisig counts its announced keys.
-pub(crate) fn accurate_sigops(script: &Script) -> usize {
-    let mut rest = script.as_bytes();
-    let (mut count, mut last) = (0, None);
-    while let Some((op, _, after)) = next_op(rest) {
-        rest = after;
-        count += match Opcode::from(op) {
-            OP_CHECKSIG | OP_CHECKSIGVERIFY => 1,
-            OP_CHECKMULTISIG | OP_CHECKMULTISIGVERIFY => match last {
-                Some(keys) if (OP_PUSHNUM_1.to_u8()..=OP_PUSHNUM_16.to_u8()).contains(&keys) => {
-                    usize::from(keys - OP_PUSHNUM_1.to_u8() + 1)
-                }
-                _ => MAX_PUBKEYS_PER_MULTISIG as usize,
-            },
-            _ => 0,
-        };
-        last = Some(op);
-    }
-    count
+pub(crate) fn is_unspendable(output: &Script) -> bool {
+    output.as_bytes().first() == Some(&OP_RETURN.to_u8()) || output.len() > script::MAX_SCRIPT_SIZE
 }
 
 /// The first operation of a script: opcode, what it pushes, and the rest. `None` if a push is cut short.
@@ -211,7 +127,7 @@ fn script_number(op: u8, data: &[u8], min: u64) -> Option<u64> {
         [byte @ 17..=20] if op == 1 => u64::from(*byte),
         _ => return None,
     };
-    (min..=MAX_PUBKEYS_PER_MULTISIG).contains(&number).then_some(number)
+    (min..=script::MAX_PUBKEYS_PER_MULTISIG as u64).contains(&number).then_some(number)
 }
 
 #[cfg(test)]
@@ -252,27 +168,5 @@ mod tests {
         assert_eq!(kind(&format!("51{twenty}0114ae")), Multisig { required: 1, keys: 20 });
         assert_eq!(kind(""), NonStandard);
         assert_eq!(kind("51"), NonStandard);
-    }
-
-    #[test]
-    fn pushes_make_a_stack() {
-        let stack = |bytes: &[u8]| push_only_stack(Script::from_bytes(bytes));
-        assert_eq!(stack(&[0x00, 0x4f, 0x51, 0x60, 0x02, 7, 8, 0x4c, 1, 9]).unwrap(), [
-            vec![],
-            vec![0x81],
-            vec![1],
-            vec![16],
-            vec![7, 8],
-            vec![9]
-        ]);
-        assert_eq!(stack(&[0x50]), Err("Opcode missing or not understood"));
-        assert_eq!(stack(&[0x02, 7]), Err("Opcode missing or not understood"));
-        assert_eq!(stack(&[0x51; 1001]), Err("Stack size limit exceeded"));
-        let mut long = vec![0x4d, 0x09, 0x02];
-        long.extend([0; 521]);
-        assert_eq!(stack(&long), Err("Push value size limit exceeded"));
-        assert!(is_push_only(&[0x50, 0x51]));
-        assert!(!is_push_only(&[0x61]));
-        assert!(!is_push_only(&[0x4e, 0xff, 0xff, 0xff, 0xff]));
     }
 }

@@ -1,11 +1,12 @@
 //! Standardness of a transaction by itself: `IsStandardTx`, dust, and ephemeral dust.
 
-use super::opcodes::{OutputType, is_push_only, is_unspendable, output_type, witness_program};
+use super::opcodes::{OutputType, is_unspendable, output_type};
 use super::{not_standard, reject};
 use crate::feerate::fee_at_rate;
 use crate::pool::Pool;
 use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
 use cairn_consensus::error::{TxReject, TxRejectKind};
+use cairn_consensus::script::{is_push_only, witness_program};
 use std::collections::BTreeSet;
 
 /// Largest weight that is relayed (`MAX_STANDARD_TX_WEIGHT`).
@@ -76,7 +77,7 @@ fn dust_threshold(output: &TxOut) -> u64 {
         return 0;
     }
     // The input that spends it, with a signature and a key at a quarter of their size in a witness.
-    let signature = if witness_program(&output.script_pubkey).is_some() { 107 / 4 } else { 107 };
+    let signature = if witness_program(output.script_pubkey.as_bytes()).is_some() { 107 / 4 } else { 107 };
     fee_at_rate(DUST_RELAY_TX_FEE, (output.size() + 32 + 4 + 1 + signature + 4) as u64)
 }
 

@@ -1,0 +1,87 @@
+//! What callers see of the mempool.
+
+use bitcoin::{Amount, Transaction, Txid};
+use std::sync::Arc;
+
+/// The height that coins of unconfirmed transactions are given, as in Core.
+pub const MEMPOOL_HEIGHT: u32 = 0x7fff_ffff;
+
+/// Limits and rates; defaults are Core 31's.
+#[derive(Debug, Clone)]
+pub struct MempoolConfig {
+    /// Minimum relay fee rate, satoshi for 1,000 virtual bytes.
+    pub min_relay_fee_rate: u64,
+    /// Incremental fee rate for replacement, satoshi for 1,000 virtual bytes.
+    pub incremental_fee_rate: u64,
+    /// Bound on memory in bytes.
+    pub max_bytes: usize,
+    /// Seconds after which a transaction is dropped.
+    pub expiry_seconds: u64,
+    /// Whether standardness is required (off allows `-acceptnonstdtxn` on regtest).
+    pub require_standard: bool,
+}
+
+impl Default for MempoolConfig {
+    fn default() -> Self {
+        Self {
+            min_relay_fee_rate: 100,
+            incremental_fee_rate: 100,
+            max_bytes: 300_000_000,
+            expiry_seconds: 336 * 3600,
+            require_standard: true,
+        }
+    }
+}
+
+/// One transaction in the mempool.
+#[derive(Debug, Clone)]
+pub struct MempoolEntry {
+    /// Transaction.
+    pub tx: Arc<Transaction>,
+    /// Its own fee.
+    pub fee: Amount,
+    /// Virtual size in vbytes (sigop-adjusted as Core's).
+    pub vsize: u64,
+    /// Weight.
+    pub weight: u64,
+    /// Signature operation cost.
+    pub sigop_cost: u64,
+    /// When it came, seconds since 1970.
+    pub time: u64,
+    /// Tip height when it came.
+    pub height: u32,
+    /// Parents in the mempool.
+    pub depends: Vec<Txid>,
+    /// Children in the mempool.
+    pub spent_by: Vec<Txid>,
+    /// Ancestors, itself included: count, vsize, fees in satoshi.
+    pub ancestors: (u64, u64, u64),
+    /// Descendants, itself included: count, vsize, fees in satoshi.
+    pub descendants: (u64, u64, u64),
+}
+
+/// What accepting a transaction did or would do.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// Virtual size.
+    pub vsize: u64,
+    /// Base fee.
+    pub fee: Amount,
+    /// Transactions it replaced.
+    pub replaced: Vec<Txid>,
+}
+
+/// Totals as `getmempoolinfo` reports them.
+#[derive(Debug, Clone, Default)]
+pub struct MempoolInfo {
+    /// Transactions.
+    pub size: usize,
+    /// Sum of virtual sizes.
+    pub bytes: u64,
+    /// Estimated memory in bytes.
+    pub usage: usize,
+    /// Sum of fees in satoshi.
+    pub total_fee: u64,
+    /// Lowest fee rate that gets in, satoshi for 1,000 vbytes, as of the latest block or transaction.
+    pub min_fee_rate: u64,
+}
