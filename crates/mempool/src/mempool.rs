@@ -81,7 +81,7 @@ impl Mempool {
         let State { pool, rolling, .. } = &mut *state;
         limit::enforce(pool, rolling, &self.config, now);
         if !state.pool.contains(&prepared.txid) {
-            return Err(crate::policy::reject(TxRejectKind::MempoolPolicy, "mempool full", ""));
+            return Err(TxReject::new(TxRejectKind::Reconsiderable, "mempool full", ""));
         }
         Ok(accepted)
     }
@@ -169,7 +169,7 @@ impl Mempool {
             let chunk_sigops: u64 = members().map(|member| member.entry.sigop_cost).sum();
             let fits = weight + chunk.rate.size < max_weight
                 && sigop_cost + chunk_sigops < max_sigop_cost
-                && members().all(|member| rules::is_final_tx(&member.entry.tx, tip.height + 1, tip.median_time_past));
+                && members().all(|member| rules::is_final(&member.entry.tx, tip.height + 1, tip.median_time_past));
             if !fits {
                 failures += 1;
                 let nearly_full = weight + BLOCK_FULL_ENOUGH_WEIGHT_DELTA > max_weight;

@@ -27,7 +27,6 @@ pub(crate) struct Entry {
     pub(crate) time: u64,
     /// Height of the tip when it came.
     pub(crate) height: u32,
-    pub(crate) spends_coinbase: bool,
 }
 
 impl Entry {

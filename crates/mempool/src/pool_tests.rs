@@ -29,7 +29,6 @@ fn entry(tx: Transaction, fee: u64, weight: u64, time: u64) -> Entry {
         sigop_cost: 0,
         time,
         height: 0,
-        spends_coinbase: false,
     }
 }
 

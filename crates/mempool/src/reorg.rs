@@ -15,8 +15,6 @@ use cairn_consensus::tx as rules;
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::sync::Arc;
 
-/// Blocks between a coinbase and its first spend.
-const COINBASE_MATURITY: u32 = 100;
 /// Most bytes of transactions kept for return; of more, the last blocks' go (`MAX_DISCONNECTED_TX_POOL_BYTES`).
 const MAX_RETURNED_BYTES: usize = 20_000_000;
 
@@ -150,7 +148,7 @@ impl State {
         let Some(member) = self.pool.get(txid) else { return true };
         let tx = &member.entry.tx;
         let tip = chain.tip();
-        if !rules::is_final_tx(tx, tip.height + 1, tip.median_time_past) {
+        if !rules::is_final(tx, tip.height + 1, tip.median_time_past) {
             return false;
         }
         let coins: Result<Option<Vec<Coin>>, ChainError> =
@@ -165,7 +163,7 @@ impl State {
             }
         };
         let mature = coins.iter().all(|coin| {
-            !coin.coinbase || coin.height == MEMPOOL_HEIGHT || tip.height + 1 >= coin.height + COINBASE_MATURITY
+            !coin.coinbase || coin.height == MEMPOOL_HEIGHT || tip.height + 1 >= coin.height + rules::COINBASE_MATURITY
         });
         mature && is_bip68_final(chain, &tip, tx, &coins)
     }

@@ -7,14 +7,8 @@ pub(crate) mod standard;
 pub(crate) mod truc;
 
 use cairn_consensus::error::{TxReject, TxRejectKind};
-use std::borrow::Cow;
-
-/// A refusal.
-pub(crate) fn reject(kind: TxRejectKind, reason: impl Into<Cow<'static, str>>, debug: impl Into<String>) -> TxReject {
-    TxReject { kind, reason: reason.into(), debug: debug.into() }
-}
 
 /// A refusal of what is not standard.
 pub(crate) fn not_standard(reason: &'static str, debug: impl Into<String>) -> TxReject {
-    reject(TxRejectKind::NotStandard, reason, debug)
+    TxReject::new(TxRejectKind::NotStandard, reason, debug)
 }

@@ -62,11 +62,6 @@ pub(crate) fn is_anchor(version: u8, program: &[u8]) -> bool {
     version == 1 && program == [0x4e, 0x73]
 }
 
-/// Core's `IsUnspendable`: never spendable, whatever the witness.
-pub(crate) fn is_unspendable(output: &Script) -> bool {
-    output.as_bytes().first() == Some(&OP_RETURN.to_u8()) || output.len() > script::MAX_SCRIPT_SIZE
-}
-
 /// The first operation of a script: opcode, what it pushes, and the rest. `None` if a push is cut short.
 fn next_op(script: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&op, rest) = script.split_first()?;

@@ -1,10 +1,10 @@
 //! Replacement: full RBF as Core 31 has it, by fees and by the feerate diagram.
 
-use super::reject;
 use crate::feerate::{compare_diagrams, fee_at_rate};
 use crate::pool::{Candidate, Pool};
-use bitcoin::Txid;
+use bitcoin::{Amount, Txid};
 use cairn_consensus::error::{TxReject, TxRejectKind};
+use cairn_consensus::tx::format_money;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
@@ -26,13 +26,15 @@ pub(crate) struct Replacement<'a> {
 
 /// Core's `ReplacementChecks`: everything that goes if the replacement comes.
 pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Result<BTreeSet<Txid>, TxReject> {
+    let money = |satoshi| format_money(Amount::from_sat(satoshi));
     let suffix = if new.evicts_sibling { " (including sibling eviction)" } else { "" };
-    let refuse = |reason: String, debug: String| Err(reject(TxRejectKind::MempoolPolicy, reason, debug));
+    let refuse = |kind, reason: String, debug: String| Err(TxReject::new(kind, reason, debug));
     let txid = new.candidate.txid;
 
     let clusters = pool.cluster_count(new.conflicts);
     if clusters > MAX_REPLACEMENT_CANDIDATES {
         return refuse(
+            TxRejectKind::MempoolPolicy,
             format!("too many potential replacements{suffix}"),
             format!(
                 "rejecting replacement {txid}; too many conflicting clusters ({clusters} > {MAX_REPLACEMENT_CANDIDATES})"
@@ -43,54 +45,37 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     let original: u64 = replaced.iter().filter_map(|txid| pool.get(txid)).map(|member| member.entry.fee).sum();
     if new.fee < original {
         return refuse(
+            TxRejectKind::Reconsiderable,
             format!("insufficient fee{suffix}"),
             format!(
                 "rejecting replacement {txid}, less fees than conflicting txs; {} < {}",
-                format_money(new.fee),
-                format_money(original)
+                money(new.fee),
+                money(original)
             ),
         );
     }
     let (additional, needed) = (new.fee - original, fee_at_rate(incremental_rate, new.vsize));
     if additional < needed {
         return refuse(
+            TxRejectKind::Reconsiderable,
             format!("insufficient fee{suffix}"),
             format!(
                 "rejecting replacement {txid}, not enough additional fees to relay; {} < {}",
-                format_money(additional),
-                format_money(needed)
+                money(additional),
+                money(needed)
             ),
         );
     }
     let staged = pool.staged(new.candidate, &replaced);
     if !staged.within_limits() {
-        return refuse("too-large-cluster".into(), String::new());
+        return refuse(TxRejectKind::MempoolPolicy, "too-large-cluster".into(), String::new());
     }
     if compare_diagrams(&staged.after(), &staged.before) != Some(Ordering::Greater) {
         return refuse(
+            TxRejectKind::Reconsiderable,
             "replacement-failed".into(),
             "insufficient feerate: does not improve feerate diagram".into(),
         );
     }
     Ok(replaced)
-}
-
-/// Core's `FormatMoney`: bitcoins with at least two decimals.
-fn format_money(satoshi: u64) -> String {
-    let text = format!("{}.{:08}", satoshi / 100_000_000, satoshi % 100_000_000);
-    let (kept, tail) = text.split_at(text.len() - 6);
-    format!("{kept}{}", tail.trim_end_matches('0'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::format_money;
-
-    #[test]
-    fn money_keeps_two_decimals() {
-        let cases = [(0, "0.00"), (1, "0.00000001"), (100_000_000, "1.00"), (150_000_000, "1.50"), (1_230_000, "0.0123")];
-        for (satoshi, text) in cases {
-            assert_eq!(format_money(satoshi), text);
-        }
-    }
 }

@@ -1,10 +1,11 @@
 //! Standardness of a transaction by itself: `IsStandardTx`, dust, and ephemeral dust.
 
-use super::opcodes::{OutputType, is_unspendable, output_type};
-use super::{not_standard, reject};
+use super::opcodes::{OutputType, output_type};
+use super::not_standard;
 use crate::feerate::fee_at_rate;
 use crate::pool::Pool;
 use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
+use cairn_consensus::connect::is_unspendable;
 use cairn_consensus::error::{TxReject, TxRejectKind};
 use cairn_consensus::script::{is_push_only, witness_program};
 use std::collections::BTreeSet;
@@ -103,7 +104,7 @@ pub(crate) fn check_ephemeral_spends(pool: &Pool, tx: &Transaction, txid: Txid, 
     if dust.is_empty() {
         return Ok(());
     }
-    Err(reject(
+    Err(TxReject::new(
         TxRejectKind::MempoolPolicy,
         "missing-ephemeral-spends",
         format!("tx {txid} (wtxid={wtxid}) did not spend parent's ephemeral dust"),

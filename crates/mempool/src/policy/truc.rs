@@ -1,6 +1,5 @@
 //! Topologically restricted transactions until confirmation (BIP 431): version 3, one parent and one child at most.
 
-use super::reject;
 use crate::pool::{Member, Pool};
 use bitcoin::{Transaction, Txid, Wtxid};
 use cairn_consensus::error::{TxReject, TxRejectKind};
@@ -25,7 +24,7 @@ pub(crate) fn check(
     parents: &BTreeSet<Txid>,
     conflicts: &BTreeSet<Txid>,
 ) -> Result<Option<Txid>, TxReject> {
-    let refuse = |debug: String| Err(reject(TxRejectKind::MempoolPolicy, "TRUC-violation", debug));
+    let refuse = |debug: String| Err(TxReject::new(TxRejectKind::MempoolPolicy, "TRUC-violation", debug));
     let is_truc = tx.version.0 == TRUC_VERSION;
     let parents: Vec<(Txid, &Member)> = parents.iter().filter_map(|id| Some((*id, pool.get(id)?))).collect();
     for (parent_id, parent) in &parents {
