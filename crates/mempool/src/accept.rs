@@ -2,15 +2,15 @@
 
 use crate::feerate::{FeeFrac, fee_at_rate};
 use crate::mempool::State;
-use crate::policy::{inputs, not_standard, rbf, standard, truc};
+use crate::policy::{inputs, not_standard, rbf, reject, standard, truc};
 use crate::pool::{Candidate, Entry};
 use crate::types::{MEMPOOL_HEIGHT, MempoolConfig};
 use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
 use cairn_chain::{BlockEntry, Chain, ChainError};
 use cairn_consensus::coins::Coin;
-use cairn_consensus::connect::block_script_flags;
+use cairn_consensus::connect::AncestorTimes;
 use cairn_consensus::error::{TxReject, TxRejectKind};
-use cairn_consensus::script::{verify_script, ScriptFlags, TransactionSignatureChecker};
+use cairn_consensus::script::{ScriptFlags, TransactionSignatureChecker, verify_script};
 use cairn_consensus::sighash::PrecomputedTransactionData;
 use cairn_consensus::tx as rules;
 use std::collections::BTreeSet;
@@ -28,7 +28,7 @@ impl Prepared {
     pub(crate) fn new(tx: Arc<Transaction>, config: &MempoolConfig) -> Result<Self, TxReject> {
         rules::check_transaction(&tx)?;
         if tx.is_coinbase() {
-            return Err(TxReject::new(TxRejectKind::Consensus, "coinbase", ""));
+            return Err(reject(TxRejectKind::Consensus, "coinbase", ""));
         }
         if config.require_standard {
             standard::check_standard(&tx)?;
@@ -58,9 +58,19 @@ pub(crate) struct Proposal {
     pub(crate) replaced: BTreeSet<Txid>,
 }
 
+/// Times of the active chain's blocks, for BIP 68.
+struct ActiveTimes<'a>(&'a Chain);
+
+impl AncestorTimes for ActiveTimes<'_> {
+    fn median_time_past(&self, height: u32) -> u32 {
+        // A reorganisation may have shortened the chain meanwhile; its event has the transaction checked again.
+        self.0.entry_at(height).map_or(0, |entry| entry.median_time_past)
+    }
+}
+
 /// A failure to read coins, which says nothing of the transaction.
 pub(crate) fn unreadable(error: &ChainError) -> TxReject {
-    TxReject::new(TxRejectKind::Internal, "coins-unreadable", error.to_string())
+    reject(TxRejectKind::Internal, "coins-unreadable", error.to_string())
 }
 
 impl State {
@@ -88,23 +98,23 @@ impl State {
         let Prepared { tx, txid, wtxid } = prepared;
         let (txid, wtxid) = (*txid, *wtxid);
         let tip = chain.tip();
-        if !rules::is_final(tx, tip.height + 1, tip.median_time_past) {
-            return Err(TxReject::new(TxRejectKind::PrematureSpend, "non-final", ""));
+        if !rules::is_final_tx(tx, tip.height + 1, tip.median_time_past) {
+            return Err(reject(TxRejectKind::PrematureSpend, "non-final", ""));
         }
         if let Some(member) = self.pool.get(&txid) {
             let same = member.entry.wtxid == wtxid;
             let reason = if same { "txn-already-in-mempool" } else { "txn-same-nonwitness-data-in-mempool" };
-            return Err(TxReject::new(TxRejectKind::Conflict, reason, ""));
+            return Err(reject(TxRejectKind::Conflict, reason, ""));
         }
         let mut conflicts: BTreeSet<Txid> =
             tx.input.iter().filter_map(|input| self.pool.spender(&input.previous_output)).collect();
         let coins = self.coins(chain, tx, txid)?;
         if !is_bip68_final(chain, &tip, tx, &coins) {
-            return Err(TxReject::new(TxRejectKind::PrematureSpend, "non-BIP68-final", ""));
+            return Err(reject(TxRejectKind::PrematureSpend, "non-BIP68-final", ""));
         }
         let fee = rules::check_tx_inputs(tx, &coins, tip.height + 1)?.to_sat();
-        let sigop_cost = rules::transaction_sigop_cost(tx, &coins, ScriptFlags::STANDARD) as u64;
         let spent: Vec<TxOut> = coins.into_iter().map(|coin| coin.output).collect();
+        let sigop_cost = rules::transaction_sigop_cost(tx, &spent, ScriptFlags::STANDARD) as u64;
         if config.require_standard {
             inputs::check_inputs(tx, &spent)?;
             inputs::check_witnesses(tx, &spent)?;
@@ -163,12 +173,12 @@ impl State {
     fn why_missing(&self, chain: &Chain, tx: &Transaction, txid: Txid) -> TxReject {
         for vout in 0..tx.output.len() as u32 {
             match chain.coin(&OutPoint { txid, vout }) {
-                Ok(Some(_)) => return TxReject::new(TxRejectKind::Conflict, "txn-already-known", ""),
+                Ok(Some(_)) => return reject(TxRejectKind::Conflict, "txn-already-known", ""),
                 Ok(None) => {}
                 Err(error) => return unreadable(&error),
             }
         }
-        TxReject::new(TxRejectKind::MissingInputs, "bad-txns-inputs-missingorspent", "")
+        reject(TxRejectKind::MissingInputs, "bad-txns-inputs-missingorspent", "")
     }
 
     fn check_fee_rate(&mut self, config: &MempoolConfig, fee: u64, vsize: u64, now: u64) -> Result<(), TxReject> {
@@ -178,7 +188,7 @@ impl State {
         {
             let needed = fee_at_rate(rate, vsize);
             if fee < needed {
-                return Err(TxReject::new(TxRejectKind::Reconsiderable, reason, format!("{fee} < {needed}")));
+                return Err(reject(TxRejectKind::MempoolPolicy, reason, format!("{fee} < {needed}")));
             }
         }
         Ok(())
@@ -197,13 +207,13 @@ impl State {
         if conflicts.is_empty() {
             return match self.pool.staged(candidate, &BTreeSet::new()).within_limits() {
                 true => Ok(BTreeSet::new()),
-                false => Err(TxReject::new(TxRejectKind::MempoolPolicy, "too-large-cluster", "")),
+                false => Err(reject(TxRejectKind::MempoolPolicy, "too-large-cluster", "")),
             };
         }
         let replacement = rbf::Replacement { candidate, fee, vsize, conflicts, evicts_sibling };
         let replaced = rbf::check(&self.pool, &replacement, config.incremental_fee_rate)?;
         if let Some(ancestor) = self.pool.ancestors(&candidate.parents).intersection(conflicts).next() {
-            return Err(TxReject::new(
+            return Err(reject(
                 TxRejectKind::Consensus,
                 "bad-txns-spends-conflicting-tx",
                 format!("{} spends conflicting transaction {ancestor}", candidate.txid),
@@ -219,17 +229,12 @@ pub(crate) fn is_bip68_final(chain: &Chain, tip: &BlockEntry, tx: &Transaction, 
     // What is unconfirmed is assumed to be confirmed by the next block.
     let heights: Vec<u32> =
         coins.iter().map(|coin| if coin.height == MEMPOOL_HEIGHT { next } else { coin.height }).collect();
-    let lock = rules::calculate_sequence_locks(tx, &heights, &chain.ancestors());
-    rules::evaluate_sequence_locks(lock, next, tip.median_time_past)
+    rules::sequence_locks(tx, &heights, &ActiveTimes(chain)).allow(next, tip.median_time_past)
 }
 
 /// Checks every input's scripts, by policy and then by the consensus rules of the next block, as Core does lest a policy
 /// flag that wrongly admits more lets an invalid transaction in.
-pub(crate) fn check_scripts(
-    chain: &Chain,
-    tx: &Arc<Transaction>,
-    spent: &[TxOut],
-) -> Result<(), TxReject> {
+pub(crate) fn check_scripts(chain: &Chain, tx: &Arc<Transaction>, spent: &[TxOut]) -> Result<(), TxReject> {
     let precomputed = PrecomputedTransactionData::new(tx, spent.to_vec());
     let run = |flags: ScriptFlags| {
         spent.iter().enumerate().try_for_each(|(place, output)| {
@@ -241,17 +246,22 @@ pub(crate) fn check_scripts(
     };
     let debug = |place: usize| {
         let input = &tx.input[place];
-        format!("input {place} of {} (wtxid {}), spending {}", tx.compute_txid(), tx.compute_wtxid(), input.previous_output)
+        format!(
+            "input {place} of {} (wtxid {}), spending {}",
+            tx.compute_txid(),
+            tx.compute_wtxid(),
+            input.previous_output
+        )
     };
     run(ScriptFlags::STANDARD).map_err(|(place, error)| {
         let has_witness = tx.input.iter().any(|input| !input.witness.is_empty());
         let stripped = !has_witness && inputs::spends_witness_program(tx, spent);
-        let kind = if stripped { TxRejectKind::WitnessStripped } else { TxRejectKind::NotStandard };
-        TxReject::new(kind, format!("mempool-script-verify-flag-failed ({error})"), debug(place))
+        let kind = if stripped { TxRejectKind::WitnessMutated } else { TxRejectKind::NotStandard };
+        reject(kind, format!("mempool-script-verify-flag-failed ({error})"), debug(place))
     })?;
     let tip = chain.tip();
-    let flags = block_script_flags(tip.height, &tip.hash, chain.params());
+    let flags = chain.params().block_script_flags(tip.height, &tip.hash);
     run(flags).map_err(|(place, error)| {
-        TxReject::new(TxRejectKind::Consensus, format!("block-script-verify-flag-failed ({error})"), debug(place))
+        reject(TxRejectKind::Consensus, format!("block-script-verify-flag-failed ({error})"), debug(place))
     })
 }

@@ -102,7 +102,10 @@ mod tests {
     fn rates_compare_exactly() {
         let rate = |fee, size| FeeFrac::new(fee, size);
         assert_eq!(rate(1, 3).cmp_rate(&rate(2, 6)), Ordering::Equal);
-        assert_eq!(rate(2_100_000_000_000_000, 400_000).cmp_rate(&rate(2_099_999_999_999_999, 400_000)), Ordering::Greater);
+        assert_eq!(
+            rate(2_100_000_000_000_000, 400_000).cmp_rate(&rate(2_099_999_999_999_999, 400_000)),
+            Ordering::Greater
+        );
         assert_eq!(rate(0, 0).cmp_rate(&rate(0, 7)), Ordering::Equal);
     }
 

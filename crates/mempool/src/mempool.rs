@@ -3,6 +3,7 @@
 use crate::accept::{Limits, Prepared, Proposal, check_scripts};
 use crate::feerate::FeeFrac;
 use crate::limit::{self, RollingFee};
+use crate::policy::reject;
 use crate::pool::{Member, Next, Pool};
 use crate::reorg::Reorg;
 use crate::types::{Accepted, MempoolConfig, MempoolEntry, MempoolInfo};
@@ -81,7 +82,7 @@ impl Mempool {
         let State { pool, rolling, .. } = &mut *state;
         limit::enforce(pool, rolling, &self.config, now);
         if !state.pool.contains(&prepared.txid) {
-            return Err(TxReject::new(TxRejectKind::Reconsiderable, "mempool full", ""));
+            return Err(reject(TxRejectKind::MempoolPolicy, "mempool full", ""));
         }
         Ok(accepted)
     }
@@ -169,7 +170,7 @@ impl Mempool {
             let chunk_sigops: u64 = members().map(|member| member.entry.sigop_cost).sum();
             let fits = weight + chunk.rate.size < max_weight
                 && sigop_cost + chunk_sigops < max_sigop_cost
-                && members().all(|member| rules::is_final(&member.entry.tx, tip.height + 1, tip.median_time_past));
+                && members().all(|member| rules::is_final_tx(&member.entry.tx, tip.height + 1, tip.median_time_past));
             if !fits {
                 failures += 1;
                 let nearly_full = weight + BLOCK_FULL_ENOUGH_WEIGHT_DELTA > max_weight;

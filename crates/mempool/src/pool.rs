@@ -265,11 +265,7 @@ impl Pool {
         self.walk(txids, |member| &member.children)
     }
 
-    fn walk(
-        &self,
-        start: impl IntoIterator<Item = Txid>,
-        step: impl Fn(&Member) -> &BTreeSet<Txid>,
-    ) -> BTreeSet<Txid> {
+    fn walk(&self, start: impl IntoIterator<Item = Txid>, step: impl Fn(&Member) -> &BTreeSet<Txid>) -> BTreeSet<Txid> {
         let mut pending: Vec<Txid> = start.into_iter().collect();
         let mut found = BTreeSet::new();
         while let Some(txid) = pending.pop() {
@@ -284,7 +280,12 @@ impl Pool {
 
     /// How many clusters these transactions are in.
     pub(crate) fn cluster_count(&self, txids: &BTreeSet<Txid>) -> usize {
-        txids.iter().filter_map(|txid| self.members.get(txid)).map(|member| member.cluster).collect::<HashSet<_>>().len()
+        txids
+            .iter()
+            .filter_map(|txid| self.members.get(txid))
+            .map(|member| member.cluster)
+            .collect::<HashSet<_>>()
+            .len()
     }
 
     /// What the clusters would be if `removed` left and a transaction with these parents came.
@@ -491,8 +492,7 @@ fn usage_of(tx: &Transaction) -> usize {
             size_of_val(input) + heap(input.script_sig.len()) + heap(input.witness.size()) + spender + edge
         })
         .sum();
-    let outputs: usize =
-        tx.output.iter().map(|output| size_of_val(output) + heap(output.script_pubkey.len())).sum();
+    let outputs: usize = tx.output.iter().map(|output| size_of_val(output) + heap(output.script_pubkey.len())).sum();
     size_of::<Member>() + size_of::<Transaction>() + INDEXES + 4 * ALLOCATION + inputs + outputs
 }
 

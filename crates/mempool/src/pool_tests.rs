@@ -96,7 +96,10 @@ fn check(pool: &Pool) {
     let order = mined_order(pool);
     assert_eq!(order.len(), pool.len());
     for (at, txid) in order.iter().enumerate() {
-        assert!(pool.members[txid].parents.iter().all(|parent| order[..at].contains(parent)), "a child before its parent");
+        assert!(
+            pool.members[txid].parents.iter().all(|parent| order[..at].contains(parent)),
+            "a child before its parent"
+        );
     }
 }
 
@@ -163,7 +166,11 @@ fn staging_says_what_a_change_would_do() {
 
 #[derive(Debug, Clone)]
 enum Step {
-    Add { parents: Vec<prop::sample::Index>, fee: u64, weight: u64 },
+    Add {
+        parents: Vec<prop::sample::Index>,
+        fee: u64,
+        weight: u64,
+    },
     Remove(prop::sample::Index),
     RemoveWithDescendants(prop::sample::Index),
     /// A block confirms the best transaction, then is undone: the parent comes back below its children.

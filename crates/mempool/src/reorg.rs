@@ -103,8 +103,7 @@ impl State {
         }
         let excess = self.pool.excess(returned);
         self.remove_with_descendants(excess);
-        let invalid: Vec<Txid> =
-            self.pool.txids().filter(|txid| !self.is_still_valid(chain, txid)).copied().collect();
+        let invalid: Vec<Txid> = self.pool.txids().filter(|txid| !self.is_still_valid(chain, txid)).copied().collect();
         self.remove_with_descendants(invalid);
         limit::enforce(&mut self.pool, &mut self.rolling, config, self.now);
     }
@@ -148,7 +147,7 @@ impl State {
         let Some(member) = self.pool.get(txid) else { return true };
         let tx = &member.entry.tx;
         let tip = chain.tip();
-        if !rules::is_final(tx, tip.height + 1, tip.median_time_past) {
+        if !rules::is_final_tx(tx, tip.height + 1, tip.median_time_past) {
             return false;
         }
         let coins: Result<Option<Vec<Coin>>, ChainError> =

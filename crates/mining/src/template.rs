@@ -4,20 +4,18 @@ use crate::MiningError;
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
-use bitcoin::script::Builder;
 use bitcoin::{
     Amount, Block, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxMerkleNode, TxOut, Witness, opcodes,
     transaction,
 };
 use cairn_chain::{BlockEntry, Chain, ChainError};
-use cairn_consensus::block::block_subsidy;
-use cairn_consensus::commitment::{generate_coinbase_commitment, witness_commitment_index};
-use cairn_consensus::header::minimum_time;
-use cairn_consensus::pow::next_work_required;
+use cairn_consensus::block::{
+    VERSIONBITS_TOP_BITS, add_witness_reserved_value, block_subsidy, coinbase_height, witness_commitment_output,
+};
+use cairn_consensus::header::MAX_TIMEWARP;
+use cairn_consensus::pow::{Ancestors, next_work_required};
 use cairn_consensus::tx::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT};
-use cairn_consensus::versionbits::VersionBitsCache;
 use cairn_mempool::{Mempool, MempoolEntry};
-use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Weight kept free for header, transaction count and coinbase (`DEFAULT_BLOCK_RESERVED_WEIGHT`).
 const BLOCK_RESERVED_WEIGHT: u64 = 8000;
@@ -118,50 +116,72 @@ fn assemble(
 ) -> Assembled {
     let params = chain.params();
     let height = tip.height + 1;
-    let ancestors = chain.ancestors();
-    let min_time = minimum_time(height, params, &ancestors);
+    let branch = Branch { chain, tip };
+    let min_time = minimum_time(&branch, params.difficulty_adjustment_interval());
     let time = min_time.max(now);
     let mut txdata = vec![coinbase(height, block_subsidy(height, params) + fees, script)];
     txdata.extend(transactions);
     let mut block = Block {
         header: Header {
-            version: block_version(chain, height),
+            version: Version::from_consensus(VERSIONBITS_TOP_BITS),
             prev_blockhash: tip.hash,
             merkle_root: TxMerkleNode::all_zeros(),
             time,
-            bits: next_work_required(params, &ancestors, height, time),
+            bits: next_work_required(&branch, time, params),
             nonce: 0,
         },
         txdata,
     };
-    generate_coinbase_commitment(&mut block, height, params);
+    let commitment = witness_commitment_output(&block);
+    let witness_commitment = commitment.script_pubkey.clone();
+    block.txdata[0].output.push(commitment);
+    add_witness_reserved_value(&mut block, height, params);
     block.header.merkle_root = block.compute_merkle_root().expect("the block has a coinbase");
-    let commitment = witness_commitment_index(&block).map(|index| &block.txdata[0].output[index].script_pubkey);
-    let witness_commitment = commitment.cloned().unwrap_or_default();
     Assembled { block, min_time, witness_commitment }
 }
 
-/// The version that signals for what is up for signalling.
-fn block_version(chain: &Chain, height: u32) -> Version {
-    // The state of a period never changes, and follows from its last block: kept, lest each template asks all headers.
-    static KNOWN: LazyLock<Mutex<VersionBitsCache>> = LazyLock::new(Mutex::default);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.compute_block_version(chain.params(), &chain.ancestors(), height)
+/// The active chain up to a tip.
+struct Branch<'a> {
+    chain: &'a Chain,
+    tip: &'a BlockEntry,
+}
+
+impl Ancestors for Branch<'_> {
+    fn height(&self) -> u32 {
+        self.tip.height
+    }
+    fn header(&self, height: u32) -> Header {
+        // A reorganisation may have shortened the chain meanwhile; the template is then refused and built anew.
+        let entry = if height == self.tip.height { None } else { self.chain.entry_at(height) };
+        entry.map_or(self.tip.header, |entry| entry.header)
+    }
+    fn median_time_past(&self) -> u32 {
+        self.tip.median_time_past
+    }
+}
+
+/// Core's `GetMinimumTime`: BIP 94's floor is kept on every network.
+fn minimum_time(branch: &Branch, interval: u32) -> u32 {
+    let after_median = branch.median_time_past().saturating_add(1);
+    match (branch.height() + 1) % interval {
+        0 => after_median.max(branch.tip.header.time.saturating_sub(MAX_TIMEWARP)),
+        _ => after_median,
+    }
 }
 
 /// Core's coinbase: sequence and lock time make it final at this height and no other, so that no two are alike.
 fn coinbase(height: u32, value: Amount, script: &Script) -> Transaction {
-    let mut script_sig = Builder::new().push_int(i64::from(height));
+    let mut script_sig = coinbase_height(height);
     if height <= 16 {
         // The height alone is one byte, and a coinbase's scriptSig has at least two.
-        script_sig = script_sig.push_opcode(opcodes::OP_0);
+        script_sig.push_opcode(opcodes::OP_0);
     }
     Transaction {
         version: transaction::Version::TWO,
         lock_time: LockTime::from_consensus(height - 1),
         input: vec![TxIn {
             previous_output: OutPoint::null(),
-            script_sig: script_sig.into_script(),
+            script_sig,
             sequence: Sequence::ENABLE_LOCKTIME_NO_RBF,
             witness: Witness::new(),
         }],

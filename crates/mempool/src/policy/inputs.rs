@@ -1,7 +1,7 @@
 //! Standardness of what a transaction spends: `ValidateInputsStandardness` and `IsWitnessStandard`.
 
 use super::opcodes::{OutputType, is_anchor, output_type};
-use super::not_standard;
+use super::{not_standard, reject};
 use bitcoin::{Script, Transaction, TxIn, TxOut, Witness};
 use cairn_consensus::error::{TxReject, TxRejectKind};
 use cairn_consensus::script::{
@@ -63,7 +63,7 @@ fn spent_sigops(script_pubkey: &Script, input: &TxIn) -> usize {
 pub(crate) fn check_witnesses(tx: &Transaction, spent: &[TxOut]) -> Result<(), TxReject> {
     for (input, output) in tx.input.iter().zip(spent) {
         if !input.witness.is_empty() && !is_witness_standard(input, &output.script_pubkey) {
-            return Err(TxReject::new(TxRejectKind::WitnessMutated, "bad-witness-nonstandard", ""));
+            return Err(reject(TxRejectKind::WitnessMutated, "bad-witness-nonstandard", ""));
         }
     }
     Ok(())

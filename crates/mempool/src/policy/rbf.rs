@@ -1,10 +1,10 @@
 //! Replacement: full RBF as Core 31 has it, by fees and by the feerate diagram.
 
+use super::reject;
 use crate::feerate::{compare_diagrams, fee_at_rate};
 use crate::pool::{Candidate, Pool};
-use bitcoin::{Amount, Txid};
+use bitcoin::Txid;
 use cairn_consensus::error::{TxReject, TxRejectKind};
-use cairn_consensus::tx::format_money;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
@@ -26,9 +26,8 @@ pub(crate) struct Replacement<'a> {
 
 /// Core's `ReplacementChecks`: everything that goes if the replacement comes.
 pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Result<BTreeSet<Txid>, TxReject> {
-    let money = |satoshi| format_money(Amount::from_sat(satoshi));
     let suffix = if new.evicts_sibling { " (including sibling eviction)" } else { "" };
-    let refuse = |kind, reason: String, debug: String| Err(TxReject::new(kind, reason, debug));
+    let refuse = |kind, reason: String, debug: String| Err(reject(kind, reason, debug));
     let txid = new.candidate.txid;
 
     let clusters = pool.cluster_count(new.conflicts);
@@ -45,7 +44,7 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     let original: u64 = replaced.iter().filter_map(|txid| pool.get(txid)).map(|member| member.entry.fee).sum();
     if new.fee < original {
         return refuse(
-            TxRejectKind::Reconsiderable,
+            TxRejectKind::MempoolPolicy,
             format!("insufficient fee{suffix}"),
             format!(
                 "rejecting replacement {txid}, less fees than conflicting txs; {} < {}",
@@ -57,7 +56,7 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     let (additional, needed) = (new.fee - original, fee_at_rate(incremental_rate, new.vsize));
     if additional < needed {
         return refuse(
-            TxRejectKind::Reconsiderable,
+            TxRejectKind::MempoolPolicy,
             format!("insufficient fee{suffix}"),
             format!(
                 "rejecting replacement {txid}, not enough additional fees to relay; {} < {}",
@@ -72,10 +71,31 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     }
     if compare_diagrams(&staged.after(), &staged.before) != Some(Ordering::Greater) {
         return refuse(
-            TxRejectKind::Reconsiderable,
+            TxRejectKind::MempoolPolicy,
             "replacement-failed".into(),
             "insufficient feerate: does not improve feerate diagram".into(),
         );
     }
     Ok(replaced)
+}
+
+/// Core's `FormatMoney`: bitcoins with at least two decimals.
+fn money(satoshi: u64) -> String {
+    let text = format!("{}.{:08}", satoshi / 100_000_000, satoshi % 100_000_000);
+    let (kept, tail) = text.split_at(text.len() - 6);
+    format!("{kept}{}", tail.trim_end_matches('0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::money;
+
+    #[test]
+    fn money_keeps_two_decimals() {
+        let cases =
+            [(0, "0.00"), (1, "0.00000001"), (100_000_000, "1.00"), (150_000_000, "1.50"), (1_230_000, "0.0123")];
+        for (satoshi, text) in cases {
+            assert_eq!(money(satoshi), text);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Standardness of a transaction by itself: `IsStandardTx`, dust, and ephemeral dust.
 
 use super::opcodes::{OutputType, output_type};
-use super::not_standard;
+use super::{not_standard, reject};
 use crate::feerate::fee_at_rate;
 use crate::pool::Pool;
 use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
@@ -104,7 +104,7 @@ pub(crate) fn check_ephemeral_spends(pool: &Pool, tx: &Transaction, txid: Txid, 
     if dust.is_empty() {
         return Ok(());
     }
-    Err(TxReject::new(
+    Err(reject(
         TxRejectKind::MempoolPolicy,
         "missing-ephemeral-spends",
         format!("tx {txid} (wtxid={wtxid}) did not spend parent's ephemeral dust"),

@@ -1,5 +1,6 @@
 //! Topologically restricted transactions until confirmation (BIP 431): version 3, one parent and one child at most.
 
+use super::reject;
 use crate::pool::{Member, Pool};
 use bitcoin::{Transaction, Txid, Wtxid};
 use cairn_consensus::error::{TxReject, TxRejectKind};
@@ -24,7 +25,7 @@ pub(crate) fn check(
     parents: &BTreeSet<Txid>,
     conflicts: &BTreeSet<Txid>,
 ) -> Result<Option<Txid>, TxReject> {
-    let refuse = |debug: String| Err(TxReject::new(TxRejectKind::MempoolPolicy, "TRUC-violation", debug));
+    let refuse = |debug: String| Err(reject(TxRejectKind::MempoolPolicy, "TRUC-violation", debug));
     let is_truc = tx.version.0 == TRUC_VERSION;
     let parents: Vec<(Txid, &Member)> = parents.iter().filter_map(|id| Some((*id, pool.get(id)?))).collect();
     for (parent_id, parent) in &parents {
@@ -68,9 +69,6 @@ pub(crate) fn check(
     let lone = descendants.first().filter(|_| descendants.len() == 1);
     match lone.filter(|sibling| pool.get(sibling).is_some_and(|member| member.parents.len() == 1)) {
         Some(sibling) => Ok(Some(*sibling)),
-        None => refuse(format!(
-            "tx {parent_id} (wtxid={}) would exceed descendant count limit",
-            parent.entry.wtxid
-        )),
+        None => refuse(format!("tx {parent_id} (wtxid={}) would exceed descendant count limit", parent.entry.wtxid)),
     }
 }

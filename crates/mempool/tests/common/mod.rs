@@ -1,5 +1,5 @@
 //! A regtest chain with a mempool that follows it.
-#![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary includes the whole and uses a part")]
 
 use bitcoin::{Amount, Block, OutPoint, Sequence, Transaction, TxOut, Txid};
 use cairn_chain::testing::{self, NOW, spend};
@@ -46,7 +46,8 @@ impl Net {
         let made = Arc::new(Mempool::new(config, chain.clone()));
         assert!(pool.set(made.clone()).is_ok());
         let blocks = testing::grow(&chain, 110).unwrap();
-        let reward = |block: &Arc<Block>| Coin { outpoint: testing::reward(block), value: block.txdata[0].output[0].value };
+        let reward =
+            |block: &Arc<Block>| Coin { outpoint: testing::reward(block), value: block.txdata[0].output[0].value };
         // The tenth coinbase has its hundredth confirmation in block 110, so may be in block 111 at the latest.
         let coins = blocks[..11].iter().rev().map(reward).collect();
         Net { chain, pool: made, coins: Mutex::new(coins), _dir: dir }
