@@ -123,7 +123,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     wallet.sync(&chain, |_, _| {}).await?;
     println!("first sync after opening {:?}; resident {}", start.elapsed(), memory());
-    let size = std::fs::metadata(directory.path().join("cairn.db"))?.len();
-    println!("database {} KiB", size / 1024);
+    let mut size = 0;
+    for entry in std::fs::read_dir(directory.path())? {
+        size += entry?.metadata()?.len();
+    }
+    println!("database and its log {} KiB", size / 1024);
     Ok(())
 }

@@ -87,9 +87,10 @@ impl Store {
         mature_height: i64,
         limit: u32,
     ) -> Result<Vec<Coin>, StoreError> {
+        // The sum keeps SQLite from the index by height: the one by amount gives the largest without sorting all coins.
         let sql = "SELECT txid, vout, keychain, position, amount, coinbase, height, spender FROM wallet_coins \
-            WHERE wallet = $1 AND spender IS NULL AND height < 4294967295 AND (coinbase = 0 OR height <= $2) \
-            ORDER BY amount DESC, height LIMIT $3";
+            WHERE wallet = $1 AND spender IS NULL AND height + 0 < 4294967295 AND (coinbase = 0 OR height <= $2) \
+            ORDER BY amount DESC LIMIT $3";
         self.fetch_all(sql, args![wallet, mature_height, limit]).await?.iter().map(coin).collect()
     }
 
@@ -117,9 +118,22 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn wallet_watched(&self, wallet: &str) -> Result<Vec<([u8; 32], u32)>, StoreError> {
-        let sql = "SELECT txid, vout FROM wallet_coins WHERE wallet = $1 AND spent_height = 4294967295";
-        let rows = self.fetch_all(sql, args![wallet]).await?;
-        rows.iter().map(|row| Ok((row.get_array(0)?, row.get_uint(1)?))).collect()
+        // In pages: the rows of all coins together would take many times the memory of the outpoints.
+        const PAGE: u32 = 2_000;
+        let sql = "SELECT txid, vout FROM wallet_coins WHERE wallet = $1 AND (txid, vout) > ($2, $3) \
+            AND spent_height + 0 = 4294967295 ORDER BY txid, vout LIMIT $4";
+        let mut outpoints: Vec<([u8; 32], u32)> = Vec::new();
+        loop {
+            let (txid, vout) =
+                outpoints.last().map_or((Vec::new(), -1), |(txid, vout)| (txid.to_vec(), i64::from(*vout)));
+            let rows = self.fetch_all(sql, args![wallet, txid, vout, PAGE]).await?;
+            for row in &rows {
+                outpoints.push((row.get_array(0)?, row.get_uint(1)?));
+            }
+            if rows.len() < PAGE as usize {
+                return Ok(outpoints);
+            }
+        }
     }
 }
 
