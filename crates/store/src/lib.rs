@@ -8,6 +8,8 @@
 //! | `migrations` | the schema's versions, one text a dialect; applied at start by one process at a time |
 //! | `meta` | small values kept by name (keys, watermarks) |
 //! | [`wallet`] | keys, coins and transactions of the wallets |
+//! | [`stamps`] | the calendar's journal, the stamping rounds and their transactions |
+//! | [`stamp_index`] | sorted runs that find a digest's batch |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
 //!
@@ -24,6 +26,8 @@ pub mod leases;
 mod meta;
 mod migrations;
 pub mod options;
+pub mod stamp_index;
+pub mod stamps;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -5,7 +5,8 @@ use crate::{
     value::{Row, Value, postgres_query, sqlite_query},
 };
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres, Sqlite, SqlitePool,
+    Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -87,6 +88,7 @@ impl Store {
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(end_transaction(connection)))
             .connect_lazy_with(writing);
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers.max(1))
@@ -94,15 +96,17 @@ impl Store {
             .idle_timeout(options.idle_timeout)
             .max_lifetime(None)
             .test_before_acquire(false)
+            .after_release(|connection, _| Box::pin(end_transaction(connection)))
             .connect_lazy_with(reading);
 
         // Two processes that create one file at the same moment: switching to WAL answers "locked" without waiting.
         let deadline = Instant::now() + options.busy_timeout;
         loop {
             let migrated = async {
-                let mut transaction = writer.begin_with("BEGIN IMMEDIATE").await?;
-                migrations::sqlite(&mut transaction).await?;
-                transaction.commit().await?;
+                let mut connection = writer.acquire().await?;
+                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+                migrations::sqlite(&mut connection).await?;
+                sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
                 Ok(())
             };
             match migrated.await {
@@ -162,7 +166,11 @@ impl Store {
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction {
             inner: match &self.inner {
-                Pools::Sqlite { writer, .. } => Inner::Sqlite(writer.begin_with("BEGIN IMMEDIATE").await?),
+                Pools::Sqlite { writer, .. } => {
+                    let mut connection = writer.acquire().await?;
+                    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+                    Inner::Sqlite(connection)
+                }
                 Pools::Postgres { writers, .. } => Inner::Postgres(writers.begin().await?),
             },
         })
@@ -175,7 +183,11 @@ impl Store {
     pub async fn begin_read(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction {
             inner: match &self.inner {
-                Pools::Sqlite { readers, .. } => Inner::Sqlite(readers.begin().await?),
+                Pools::Sqlite { readers, .. } => {
+                    let mut connection = readers.acquire().await?;
+                    sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
+                    Inner::Sqlite(connection)
+                }
                 Pools::Postgres { readers, .. } => {
                     Inner::Postgres(readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
                 }
@@ -249,7 +261,9 @@ pub struct Transaction {
 
 #[derive(Debug)]
 enum Inner {
-    Sqlite(sqlx::Transaction<'static, Sqlite>),
+    /// SQLite ends a transaction by itself on some errors (a full disk), which sqlx's own transactions do not
+    /// survive; [`end_transaction`] undoes what is not committed.
+    Sqlite(PoolConnection<Sqlite>),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
@@ -260,7 +274,9 @@ impl Transaction {
     /// Nothing was written then.
     pub async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(inner) => inner.commit().await?,
+            Inner::Sqlite(mut inner) => {
+                sqlx::raw_sql("COMMIT").execute(&mut *inner).await?;
+            }
             Inner::Postgres(inner) => inner.commit().await?,
         }
         Ok(())
@@ -272,7 +288,9 @@ impl Transaction {
     /// The connection failed; the database undoes it by itself then.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(inner) => inner.rollback().await?,
+            Inner::Sqlite(mut inner) => {
+                sqlx::raw_sql("ROLLBACK").execute(&mut *inner).await?;
+            }
             Inner::Postgres(inner) => inner.rollback().await?,
         }
         Ok(())
@@ -329,6 +347,16 @@ impl Transaction {
         args: Vec<Value>,
     ) -> Result<Option<Row>, StoreError> {
         Ok(self.fetch_all(sql, args).await?.into_iter().next())
+    }
+}
+
+/// Undoes what a dropped transaction left; whether the connection is fit for the next one.
+async fn end_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+    match sqlx::raw_sql("ROLLBACK").execute(connection).await {
+        Ok(_) => Ok(true),
+        // The usual case: it was committed.
+        Err(sqlx::Error::Database(error)) => Ok(error.message().contains("no transaction is active")),
+        Err(_) => Ok(false),
     }
 }
 
