@@ -7,7 +7,7 @@ use crate::sighash::PrecomputedTransactionData;
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::{Decodable, Encodable};
 use bitcoin::hashes::Hash;
-use bitcoin::script::{Builder, Instruction, PushBytesBuf};
+use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Block, OutPoint, Script, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Txid, Witness, opcodes};
 
@@ -81,27 +81,60 @@ pub fn signet_transactions(block: &Block, txids: &[Txid], challenge: &Script) ->
 /// Takes the solution out of a witness commitment: what follows the header in the first push that has one and more.
 fn take_solution(commitment: &mut ScriptBuf) -> Option<Vec<u8>> {
     let mut solution = None;
-    let mut rest = Builder::new();
+    let mut rest = Vec::with_capacity(commitment.len());
+    let mut script = commitment.as_bytes();
     // As Core: parsing stops where the script cannot be read further.
-    for instruction in commitment.instructions().map_while(Result::ok) {
-        rest = match instruction {
-            Instruction::PushBytes(push) if !push.is_empty() => {
-                let bytes = push.as_bytes();
-                if solution.is_none() && bytes.len() > SIGNET_HEADER.len() && bytes.starts_with(&SIGNET_HEADER) {
-                    solution = Some(bytes[SIGNET_HEADER.len()..].to_vec());
-                    rest.push_slice(SIGNET_HEADER)
-                } else {
-                    rest.push_slice(push)
-                }
+    while let Some((opcode, data)) = next_operation(&mut script) {
+        match data.strip_prefix(&SIGNET_HEADER) {
+            Some(found) if solution.is_none() && !found.is_empty() => {
+                solution = Some(found.to_vec());
+                push(&mut rest, &SIGNET_HEADER);
             }
-            Instruction::PushBytes(_) => rest.push_opcode(opcodes::all::OP_PUSHBYTES_0),
-            Instruction::Op(op) => rest.push_opcode(op),
-        };
+            // An empty push keeps its opcode alone, whichever it was.
+            _ if data.is_empty() => rest.push(opcode),
+            _ => push(&mut rest, data),
+        }
     }
     if solution.is_some() {
-        *commitment = rest.into_script();
+        *commitment = ScriptBuf::from_bytes(rest);
     }
     solution
+}
+
+/// Core's `GetScriptOp`: the next opcode and what it pushes; `None` at the end, or where a push ends early.
+fn next_operation<'a>(script: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
+    let (&opcode, rest) = script.split_first()?;
+    let width = match opcode {
+        0x4c => 1,
+        0x4d => 2,
+        0x4e => 4,
+        _ => 0,
+    };
+    let (length, rest) = rest.split_at_checked(width)?;
+    let length = match opcode {
+        0..=0x4b => usize::from(opcode),
+        _ => length.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte)),
+    };
+    let (data, rest) = rest.split_at_checked(length)?;
+    *script = rest;
+    Some((opcode, data))
+}
+
+/// Core's `CScript << data`: the push opcode goes by the length alone.
+fn push(script: &mut Vec<u8>, data: &[u8]) {
+    match data.len() {
+        length @ 0..=0x4b => script.push(length as u8),
+        length @ 0x4c..=0xff => script.extend([0x4c, length as u8]),
+        length @ 0x100..=0xffff => {
+            script.push(0x4d);
+            script.extend((length as u16).to_le_bytes());
+        }
+        length => {
+            script.push(0x4e);
+            script.extend((length as u32).to_le_bytes());
+        }
+    }
+    script.extend(data);
 }
 
 /// A solution is a scriptSig and a witness, and nothing more.
@@ -110,4 +143,56 @@ fn parse_solution(solution: &[u8]) -> Option<(ScriptBuf, Witness)> {
     let script_sig = ScriptBuf::consensus_decode(&mut reader).ok()?;
     let witness = Witness::consensus_decode(&mut reader).ok()?;
     reader.is_empty().then_some((script_sig, witness))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Checks, check_block, txids};
+    use crate::params::Params;
+    use crate::testing::{block, seal};
+
+    /// Core's signet_parse_tests, with a challenge that needs no solution.
+    #[test]
+    fn solutions_parse_as_in_core() {
+        let challenge = ScriptBuf::from_bytes(vec![0x51]);
+        let mut commitment = vec![0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
+        commitment.extend([0xff; 32]);
+        let section = |solution: &[u8]| {
+            let mut script = commitment.clone();
+            push(&mut script, &[&SIGNET_HEADER[..], solution].concat());
+            script
+        };
+        for (script, valid) in [
+            (vec![0x51], false),
+            (commitment.clone(), true),
+            (section(&[]), true),
+            (section(&[1, 0x51]), false),
+            (section(&[1, 0x51, 0]), true),
+            (section(&[1, 0x51, 0, 0]), false),
+        ] {
+            let mut block = block(1, 1, vec![]);
+            block.txdata[0].output[0].script_pubkey = script.into();
+            let (block, params) = (seal(block), crate::testing::regtest());
+            assert_eq!(signet_transactions(&block, &txids(&block), &challenge).is_some(), valid);
+            let signet = Params { signet_challenge: Some(challenge.clone()), ..params };
+            let checked = check_block(&block, &txids(&block), &signet, Checks::ALL);
+            assert_eq!(
+                checked.map_err(|rejected| rejected.reason),
+                valid.then_some(()).ok_or("bad-signet-blksig".into())
+            );
+        }
+    }
+
+    #[test]
+    fn a_taken_solution_leaves_the_header_and_all_else() {
+        // An empty push by OP_PUSHDATA1 loses its length, as in Core.
+        let script = [&[0x6a, 0x4c, 0][..], &[6], &SIGNET_HEADER, &[7, 8], &[0x4c, 1, 9]].concat();
+        let mut script = ScriptBuf::from_bytes(script);
+        assert_eq!(take_solution(&mut script), Some(vec![7, 8]));
+        assert_eq!(script.as_bytes(), [&[0x6a, 0x4c][..], &[4], &SIGNET_HEADER, &[1, 9]].concat());
+        let before = script.clone();
+        assert_eq!(take_solution(&mut script), None);
+        assert_eq!(script, before);
+    }
 }
