@@ -138,3 +138,39 @@ impl<'a, C: SignatureChecker + ?Sized> Interpreter<'a, '_, C> {
         Ok(success)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::{
+        ExecutionData, NoTransaction, ScriptError, ScriptFlags, SigVersion, Stack, eval_script, legacy_sigops,
+    };
+
+    fn run(script: &[u8], flags: ScriptFlags) -> Result<(), ScriptError> {
+        let data = &mut ExecutionData::default();
+        eval_script(&mut Stack::default(), script, flags, &NoTransaction, SigVersion::Base, data)
+    }
+
+    /// A missing dummy is found before any signature is looked at, and a dummy that is not empty after all of them.
+    #[test]
+    fn multisig_dummy() {
+        let signature_key_one = [0x01, 0x30, 0x51, 0x01, 0x02, 0x51, 0xae];
+        assert_eq!(run(&signature_key_one, ScriptFlags::DERSIG), Err(ScriptError::InvalidStackOperation));
+        let with_dummy = [&[0x51], &signature_key_one[..]].concat();
+        assert_eq!(run(&with_dummy, ScriptFlags::DERSIG), Err(ScriptError::SigDer));
+        assert_eq!(run(&with_dummy, ScriptFlags::NULLFAIL), Err(ScriptError::SigNullFail));
+        assert_eq!(run(&with_dummy, ScriptFlags::NULLDUMMY), Err(ScriptError::SigNullDummy));
+        assert_eq!(run(&with_dummy, ScriptFlags::NONE), Ok(()));
+    }
+
+    /// Every public key counts as an operation, even without a signature to check.
+    #[test]
+    fn multisig_counts_its_keys() {
+        // 0 0 <20 keys> 20 CHECKMULTISIG DROP: 22 operations a time.
+        let one = [&[0x00, 0x00][..], &[0x51; 20], &[0x01, 20, 0xae, 0x75]].concat();
+        assert_eq!(legacy_sigops(bitcoin::Script::from_bytes(&one), true), 20);
+        let times = |count: usize, nops: usize| [one.repeat(count), vec![0x61; nops]].concat();
+        assert_eq!(run(&times(9, 3), ScriptFlags::NONE), Ok(()));
+        assert_eq!(run(&times(9, 4), ScriptFlags::NONE), Err(ScriptError::OpCount));
+        assert_eq!(run(&times(10, 0), ScriptFlags::NONE), Err(ScriptError::OpCount));
+    }
+}

@@ -3,7 +3,7 @@
 use crate::{core_data, for_each};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::encode::deserialize_hex;
-use bitcoin::hashes::{Hash, HashEngine, sha256};
+use bitcoin::hashes::{Hash, HashEngine, sha256, sha256d};
 use bitcoin::hex::FromHex;
 use bitcoin::sighash::{Annex, EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
 use bitcoin::transaction::Version;
@@ -29,6 +29,23 @@ fn legacy() {
         let expected = <[u8; 32]>::from_hex(case[4].as_str().expect("hex")).expect("a hash");
         if hash == expected { Ok(()) } else { Err(format!("{hash:02x?} instead of {expected:02x?}")) }
     });
+}
+
+/// As in Core, a script that cannot be read to its end is hashed up to where reading stops, under its whole length.
+#[test]
+fn legacy_of_a_truncated_script() {
+    let input = TxIn { sequence: Sequence::MAX, ..TxIn::default() };
+    let tx = Transaction { version: Version::ONE, lock_time: LockTime::ZERO, input: vec![input], output: vec![] };
+    let mut message = vec![1, 0, 0, 0, 1];
+    message.extend([0; 32]);
+    message.extend([0xff; 4]);
+    // CODESEPARATOR, 1, and a push of two bytes of which one is there.
+    message.extend([3, 0x51, 0x02]);
+    message.extend([0xff; 4]);
+    message.extend([0; 5]);
+    message.extend([1, 0, 0, 0]);
+    let expected = sha256d::Hash::hash(&message).to_byte_array();
+    assert_eq!(legacy_sighash(&tx, 0, &[0xab, 0x51, 0x02, 0xff], 1), expected);
 }
 
 fn bytes(length: std::ops::Range<usize>) -> impl Strategy<Value = Vec<u8>> {

@@ -133,18 +133,23 @@ fn public_keys() {
 
 #[test]
 fn signature_checks_pay_with_witness_weight() {
-    let passes =
-        |checks: usize| run(&("DUP 0x01 0x02 CHECKSIGVERIFY ".repeat(checks) + "DROP 1"), &[vec![1]], CONSENSUS);
-    // Witness: its length, the signature, the script with its length, and the control block.
-    let weight = |checks: usize| {
-        let script = 4 * checks + 2;
-        50 + 1 + 2 + script + if script < 253 { 1 } else { 3 } + 34
+    let passes = |checks: usize, length: usize| {
+        let script = "DUP 0x01 0x02 CHECKSIGVERIFY ".repeat(checks) + "DROP 1";
+        run(&script, &[vec![1; length]], CONSENSUS)
     };
-    for checks in 0..20 {
-        let expected = if 50 * checks <= weight(checks) { "OK" } else { "TAPSCRIPT_VALIDATION_WEIGHT" };
-        assert_eq!(passes(checks), expected, "{checks}");
+    // Witness: its length, the signature, the script with its length, and the control block.
+    let weight = |checks: usize, length: usize| {
+        let script = 4 * checks + 2;
+        50 + 1 + 1 + length + script + if script < 253 { 1 } else { 3 } + 34
+    };
+    let mut spent_to_zero = 0;
+    for (checks, length) in (0..6).flat_map(|checks| (1..=60).map(move |length| (checks, length))) {
+        let expected = if 50 * checks <= weight(checks, length) { "OK" } else { "TAPSCRIPT_VALIDATION_WEIGHT" };
+        assert_eq!(passes(checks, length), expected, "{checks} {length}");
+        spent_to_zero += usize::from(50 * checks == weight(checks, length));
     }
-    assert_eq!((passes(1), passes(19)), ("OK", "TAPSCRIPT_VALIDATION_WEIGHT"));
+    assert!(spent_to_zero > 0);
+    assert_eq!((passes(1, 1), passes(19, 1)), ("OK", "TAPSCRIPT_VALIDATION_WEIGHT"));
     // Empty signatures are free.
     assert_eq!(run(&("0 0x01 0x02 CHECKSIG DROP ".repeat(100) + "1"), &[], CONSENSUS), "OK");
 }
