@@ -9,7 +9,7 @@ use crate::index::{Id, Index, RECORD};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -138,6 +138,7 @@ impl Db {
         let mut whole = true;
         let mut read = || -> Result<_, redb::Error> {
             let table = self.db.begin_read()?.open_table(BLOCKS)?;
+            index.reserve(usize::try_from(table.len()?).unwrap_or(0));
             for row in table.iter()? {
                 let (id, record) = row?;
                 if index.restore(record.value()) != Some(id.value()) {

@@ -93,6 +93,11 @@ pub(crate) struct Index {
 }
 
 impl Index {
+    /// Makes room for so many more.
+    pub(crate) fn reserve(&mut self, blocks: usize) {
+        self.nodes.reserve_exact(blocks);
+        self.by_hash.reserve(blocks);
+    }
     pub(crate) fn len(&self) -> u32 {
         self.nodes.len() as u32
     }
