@@ -6,7 +6,8 @@ use cairn_chain::{BlockAccepted, Chain, ChainConfig, ChainError, ChainEvent, Tip
 use cairn_consensus::error::BlockRejectKind;
 use proptest::prelude::*;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 /// A chain in a directory of its own, and what its observer heard: `+` or `-` and the height.
 struct Setup {
@@ -296,6 +297,47 @@ fn scripts_of_a_large_block_are_checked_whoever_checks_them() {
     let block = Arc::new(block_after(&tip.header, tip.height + 1, 99, spends(None)));
     setup.give(&block).expect("taken");
     assert_eq!(setup.chain.tip().hash, block.block_hash());
+}
+
+#[test]
+fn observers_and_other_threads_read_a_committed_tip_while_blocks_connect() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let slot: Arc<OnceLock<Arc<Chain>>> = Arc::default();
+    let seen = slot.clone();
+    let config = ChainConfig { dir: dir.path().to_owned(), params: regtest(), coin_cache_bytes: 1 << 20 };
+    let observer = move |event: &ChainEvent| {
+        let chain = seen.get().expect("set before the first block");
+        let (expected, reward, there) = match event {
+            ChainEvent::Connected { block, entry } => (entry.hash, reward(block), true),
+            ChainEvent::Disconnected { block, entry } => (entry.header.prev_blockhash, reward(block), false),
+        };
+        assert_eq!(chain.tip().hash, expected);
+        assert_eq!(chain.coin(&reward).expect("read").is_some(), there);
+    };
+    let chain = Arc::new(Chain::open(config, Box::new(observer)).expect("opens"));
+    assert!(slot.set(chain.clone()).is_ok());
+    let genesis = chain.tip().header;
+    let (ours, theirs) = (branch(&genesis, 0, 60, 1), branch(&genesis, 0, 61, 2));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let tip = chain.tip();
+                    assert!(tip.status.has_data && tip.status.valid_scripts);
+                    assert!(chain.block(&tip.hash).expect("read").is_some());
+                    let tips = chain.tips();
+                    assert_eq!(tips.iter().filter(|(_, status, _)| *status == TipStatus::Active).count(), 1);
+                }
+            });
+        }
+        for block in ours.iter().chain(&theirs) {
+            chain.process_block(block.clone(), NOW, false).expect("taken");
+        }
+        chain.flush().expect("flushed");
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(chain.tip().hash, theirs[60].block_hash());
 }
 
 proptest! {
