@@ -131,10 +131,9 @@ impl Search {
     fn next_batch(&mut self) -> Option<u32> {
         let first = self.next;
         self.next = first.wrapping_add(LANES as u32);
-        for (state, tail) in self.states.iter_mut().zip(&self.tails) {
-            compress256(state, from_ref(tail));
-        }
+        // What is done between compressions overlaps with the next lane's: each lane waits only for its own.
         for lane in 0..LANES {
+            compress256(&mut self.states[lane], from_ref(&self.tails[lane]));
             for (bytes, word) in self.digests[lane].chunks_exact_mut(4).zip(self.states[lane]) {
                 bytes.copy_from_slice(&word.to_be_bytes());
             }
@@ -142,11 +141,9 @@ impl Search {
             // A message that is read right after a part of it was written stalls the load: write the next one now.
             self.set_nonce(lane, self.next.wrapping_add(lane as u32));
         }
-        for (state, digest) in self.states.iter_mut().zip(&self.digests) {
-            compress256(state, from_ref(digest));
-        }
         let mut found = None;
         for lane in 0..LANES {
+            compress256(&mut self.states[lane], from_ref(&self.digests[lane]));
             // The hash is a little-endian number: its most significant word decides but once in billions of times.
             if self.states[lane][7].swap_bytes() <= self.target[7] && found.is_none() && self.meets_target(lane) {
                 found = Some(first.wrapping_add(lane as u32));
