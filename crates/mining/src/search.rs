@@ -12,7 +12,7 @@ const SHA256_INITIAL_STATE: [u32; 8] =
 
 /// Nonces hashed side by side. The compressions of one lane wait for each other; those of different lanes overlap in
 /// the processor's pipeline, and a lane's message is written long before it is read.
-const LANES: usize = 8;
+const LANES: usize = 32;
 
 /// Nonces between two looks at `stop`: below a millisecond on any processor with SHA instructions.
 const NONCES_PER_CHECK: u64 = 4096;
@@ -131,9 +131,10 @@ impl Search {
     fn next_batch(&mut self) -> Option<u32> {
         let first = self.next;
         self.next = first.wrapping_add(LANES as u32);
-        // What is done between compressions overlaps with the next lane's: each lane waits only for its own.
+        for (state, tail) in self.states.iter_mut().zip(&self.tails) {
+            compress256(state, from_ref(tail));
+        }
         for lane in 0..LANES {
-            compress256(&mut self.states[lane], from_ref(&self.tails[lane]));
             for (bytes, word) in self.digests[lane].chunks_exact_mut(4).zip(self.states[lane]) {
                 bytes.copy_from_slice(&word.to_be_bytes());
             }
@@ -141,9 +142,11 @@ impl Search {
             // A message that is read right after a part of it was written stalls the load: write the next one now.
             self.set_nonce(lane, self.next.wrapping_add(lane as u32));
         }
+        for (state, digest) in self.states.iter_mut().zip(&self.digests) {
+            compress256(state, from_ref(digest));
+        }
         let mut found = None;
         for lane in 0..LANES {
-            compress256(&mut self.states[lane], from_ref(&self.digests[lane]));
             // The hash is a little-endian number: its most significant word decides but once in billions of times.
             if self.states[lane][7].swap_bytes() <= self.target[7] && found.is_none() && self.meets_target(lane) {
                 found = Some(first.wrapping_add(lane as u32));

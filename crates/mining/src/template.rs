@@ -9,13 +9,13 @@ use bitcoin::{
     transaction,
 };
 use cairn_chain::{BlockEntry, Chain, ChainError};
-use cairn_consensus::block::{
-    VERSIONBITS_TOP_BITS, add_witness_reserved_value, block_subsidy, coinbase_height, witness_commitment_output,
-};
-use cairn_consensus::header::MAX_TIMEWARP;
+use cairn_consensus::block::{add_witness_reserved_value, block_subsidy, coinbase_height, witness_commitment_output};
+use cairn_consensus::header::minimum_time;
 use cairn_consensus::pow::{Ancestors, next_work_required};
 use cairn_consensus::tx::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT};
+use cairn_consensus::versionbits::VersionBitsCache;
 use cairn_mempool::{Mempool, MempoolEntry};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Weight kept free for header, transaction count and coinbase (`DEFAULT_BLOCK_RESERVED_WEIGHT`).
 const BLOCK_RESERVED_WEIGHT: u64 = 8000;
@@ -117,13 +117,13 @@ fn assemble(
     let params = chain.params();
     let height = tip.height + 1;
     let branch = Branch { chain, tip };
-    let min_time = minimum_time(&branch, params.difficulty_adjustment_interval());
+    let min_time = minimum_time(&branch, params);
     let time = min_time.max(now);
     let mut txdata = vec![coinbase(height, block_subsidy(height, params) + fees, script)];
     txdata.extend(transactions);
     let mut block = Block {
         header: Header {
-            version: Version::from_consensus(VERSIONBITS_TOP_BITS),
+            version: block_version(&branch),
             prev_blockhash: tip.hash,
             merkle_root: TxMerkleNode::all_zeros(),
             time,
@@ -160,13 +160,12 @@ impl Ancestors for Branch<'_> {
     }
 }
 
-/// Core's `GetMinimumTime`: BIP 94's floor is kept on every network.
-fn minimum_time(branch: &Branch, interval: u32) -> u32 {
-    let after_median = branch.median_time_past().saturating_add(1);
-    match (branch.height() + 1) % interval {
-        0 => after_median.max(branch.tip.header.time.saturating_sub(MAX_TIMEWARP)),
-        _ => after_median,
-    }
+/// The version that signals for what is up for signalling (BIP 9).
+fn block_version(branch: &Branch) -> Version {
+    // States of past periods never change and are keyed by block: kept, lest each template asks all headers again.
+    static KNOWN: LazyLock<Mutex<VersionBitsCache>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    known.compute_block_version(branch.chain.params(), branch)
 }
 
 /// Core's coinbase: sequence and lock time make it final at this height and no other, so that no two are alike.

@@ -60,9 +60,9 @@ fn a_template_has_what_getblocktemplate_says_of_it() {
     let template = build_template(&net.chain, &net.pool, &net.script(), NOW).unwrap();
     let header = template.block.header;
     assert_eq!((template.height, header.prev_blockhash), (151, tip.hash));
-    // Regtest halves every 150 blocks.
+    // Regtest halves every 150 blocks; its test deployment has been up for signalling since block 144.
     assert_eq!(template.coinbase_value, Amount::from_sat(25 * 100_000_000 + 12_345));
-    assert_eq!(header.version.to_consensus() as u32 & 0xe000_0000, 0x2000_0000);
+    assert_eq!(header.version.to_consensus(), 0x3000_0000);
     assert_eq!(header.bits.to_consensus(), 0x207f_ffff);
     assert_eq!((template.min_time, header.time), (tip.median_time_past + 1, NOW));
     assert!(template.block.check_merkle_root() && template.block.check_witness_commitment());
