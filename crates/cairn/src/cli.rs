@@ -1,6 +1,6 @@
 //! The command line: what `cairn --help` prints.
 
-use crate::commands::up;
+use crate::commands::{info, stamp, up, upgrade, verify};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -36,4 +36,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Everything in one process: a mining chain, its API, stamping
     Up(up::Args),
+    Stamp(stamp::Args),
+    Upgrade(upgrade::Args),
+    Verify(verify::Args),
+    Info(info::Args),
 }

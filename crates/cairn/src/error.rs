@@ -10,6 +10,10 @@ pub(crate) mod exit {
     pub(crate) const FAILED: u8 = 1;
     /// Wrong usage.
     pub(crate) const USAGE: u8 = 2;
+    /// Verification says no.
+    pub(crate) const SAYS_NO: u8 = 3;
+    /// It cannot be said yet: pending, or nobody to ask.
+    pub(crate) const CANNOT_SAY: u8 = 4;
 }
 
 /// A failed command.

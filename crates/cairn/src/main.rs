@@ -10,6 +10,7 @@
 //! | `logging` | the log |
 
 mod cli;
+mod client;
 mod commands;
 mod error;
 mod logging;
@@ -23,6 +24,10 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match cli.command {
         cli::Command::Up(args) => commands::up::run(&cli.global, args),
+        cli::Command::Stamp(args) => commands::stamp::run(args),
+        cli::Command::Upgrade(args) => commands::upgrade::run(args),
+        cli::Command::Verify(args) => commands::verify::run(args),
+        cli::Command::Info(args) => commands::info::run(args),
     };
     match result {
         Ok(code) => code,
