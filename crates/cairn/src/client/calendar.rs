@@ -45,12 +45,12 @@ fn ask(url: &str, body: Option<&[u8]>, message: &[u8], timeout: Duration) -> Res
     let headers: &[(&str, &str)] = match body {
         None => &[("Accept", "application/vnd.opentimestamps.v1")],
         // What other clients send, and what calendars behind strict proxies are used to.
-        Some(_) => &[
-            ("Accept", "application/vnd.opentimestamps.v1"),
-            ("Content-Type", "application/x-www-form-urlencoded"),
-        ],
+        Some(_) => {
+            &[("Accept", "application/vnd.opentimestamps.v1"), ("Content-Type", "application/x-www-form-urlencoded")]
+        }
     };
-    let answer = http::request(&Request { url, body, headers, timeout, limit: MAX_ANSWER }).map_err(CalendarError::Http)?;
+    let answer =
+        http::request(&Request { url, body, headers, timeout, limit: MAX_ANSWER }).map_err(CalendarError::Http)?;
     match answer.status {
         200 => Timestamp::from_bytes(message, &answer.body).map_err(CalendarError::Malformed),
         404 if body.is_none() => Err(CalendarError::NotYet(answer.text())),
@@ -104,9 +104,9 @@ impl Allowed {
     /// Whether the calendar at an address may be asked.
     pub(crate) fn contains(&self, url: &str) -> bool {
         let Some((scheme, authority, path)) = split(url) else { return false };
-        self.0.iter().any(|pattern| {
-            pattern.scheme == scheme && pattern.path == path && matches(&pattern.authority, &authority)
-        })
+        self.0
+            .iter()
+            .any(|pattern| pattern.scheme == scheme && pattern.path == path && matches(&pattern.authority, &authority))
     }
 }
 

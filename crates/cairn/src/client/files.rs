@@ -1,7 +1,7 @@
 //! Files: hashed in constant memory, proofs read and written whole or not at all.
 
-use crate::error::CliError;
 use crate::client::screen;
+use crate::error::CliError;
 use cairn_stamp::ots::{DetachedTimestampFile, FileHash, MAX_PROOF_SIZE};
 use sha2::Digest;
 use std::fs::{self, File, OpenOptions};

@@ -111,7 +111,10 @@ impl Source {
             Some(error) if error.get("code").and_then(Value::as_i64) == Some(-8) => Ok(None),
             Some(error) if !error.is_null() => {
                 let message = error.get("message").and_then(Value::as_str).unwrap_or("an error without a message");
-                Err(format!("it answered: {}", message.chars().filter(|c| !c.is_control()).take(160).collect::<String>()))
+                Err(format!(
+                    "it answered: {}",
+                    message.chars().filter(|c| !c.is_control()).take(160).collect::<String>()
+                ))
             }
             _ => value.get("result").cloned().map(Some).ok_or_else(|| "its answer has no result".into()),
         }

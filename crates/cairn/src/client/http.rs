@@ -76,7 +76,8 @@ pub(crate) fn request(request: &Request<'_>) -> Result<Answer, HttpError> {
     let failed = |error: ureq::Error| describe(error, request.limit);
     let mut response = match request.body {
         None => {
-            let builder = request.headers.iter().fold(agent.get(request.url), |b, (name, value)| b.header(*name, *value));
+            let builder =
+                request.headers.iter().fold(agent.get(request.url), |b, (name, value)| b.header(*name, *value));
             builder.call()
         }
         Some(body) => {

@@ -1,8 +1,8 @@
 //! `cairn info`: a proof as a tree that people can read.
 
 use crate::client::files;
-use crate::error::CliError;
 use crate::client::screen;
+use crate::error::CliError;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use cairn_stamp::ots::{Attestation, DetachedTimestampFile, NodeId, Op, Timestamp};
@@ -64,8 +64,7 @@ fn attestation_line(attestation: &Attestation) -> String {
 const MAX_INDENT: usize = 64;
 
 fn as_text(proof: &DetachedTimestampFile) -> String {
-    let mut text =
-        format!("File {} hash: {}\nTimestamp:\n", proof.file_hash().name(), proof.file_digest().as_hex());
+    let mut text = format!("File {} hash: {}\nTimestamp:\n", proof.file_hash().name(), proof.file_digest().as_hex());
     let timestamp = proof.timestamp();
     let mut edges: Vec<(usize, &Op, NodeId, Vec<u8>, bool)> = Vec::new();
     let mut next = Some((0, timestamp.root(), timestamp.message().to_vec()));

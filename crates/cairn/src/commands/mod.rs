@@ -1,7 +1,7 @@
 //! One module a command; each parses nothing but its own arguments and calls one room.
 
-pub(crate) mod up;
 pub(crate) mod info;
 pub(crate) mod stamp;
+pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod verify;

@@ -2,8 +2,8 @@
 
 use crate::client::calendar::{self, Allowed, Upgrader};
 use crate::client::files::{self, Existing, STDIN};
-use crate::error::{CliError, exit};
 use crate::client::screen;
+use crate::error::{CliError, exit};
 use bitcoin::hex::DisplayHex;
 use cairn_stamp::ots::{DetachedTimestampFile, FileHash, MerkleTree, OtsError, Timestamp, nonced};
 use serde_json::json;

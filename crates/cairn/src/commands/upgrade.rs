@@ -2,8 +2,8 @@
 
 use crate::client::calendar::{Allowed, Upgrader};
 use crate::client::files::{self, Existing};
-use crate::error::{CliError, exit};
 use crate::client::screen;
+use crate::error::{CliError, exit};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -53,9 +53,8 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
     let timeout = Duration::from_secs(args.timeout.max(1));
     let mut source = match &args.bitcoin_node {
         None => Source::server(&args.server, timeout),
-        Some(url) => Source::node(url, args.bitcoin_cookie.as_deref(), timeout).map_err(|reason| {
-            CliError::usage(reason).remedy("give --bitcoin-node http://USER:PASSWORD@HOST:PORT")
-        })?,
+        Some(url) => Source::node(url, args.bitcoin_cookie.as_deref(), timeout)
+            .map_err(|reason| CliError::usage(reason).remedy("give --bitcoin-node http://USER:PASSWORD@HOST:PORT"))?,
     };
     let (file, proof_path) = places(&args);
     let mut proof = files::read_proof(&proof_path)?;
@@ -104,9 +103,8 @@ fn places(args: &Args) -> (Option<PathBuf>, PathBuf) {
 
 fn digest(args: &Args, file: Option<&Path>, proof: &DetachedTimestampFile) -> Result<Vec<u8>, CliError> {
     match (&args.digest, file) {
-        (Some(hex), _) => Vec::from_hex(hex.trim()).map_err(|_| {
-            CliError::usage("the digest is not hexadecimal").remedy("give it as sha256sum prints it")
-        }),
+        (Some(hex), _) => Vec::from_hex(hex.trim())
+            .map_err(|_| CliError::usage("the digest is not hexadecimal").remedy("give it as sha256sum prints it")),
         (None, Some(file)) => files::hash(file, proof.file_hash()),
         (None, None) => Err(CliError::usage("there is neither a file nor a digest").remedy("name a file")),
     }
@@ -123,7 +121,8 @@ fn conclude(
     let network = || source.network().unwrap_or_else(|| "unknown network".to_owned());
     let said = if said.is_empty() { String::new() } else { format!(" ({})", said.join("; ")) };
     let proof = proof.display();
-    let mut value = json!({"source": source.url(), "attestations": findings.iter().map(finding_json).collect::<Vec<_>>()});
+    let mut value =
+        json!({"source": source.url(), "attestations": findings.iter().map(finding_json).collect::<Vec<_>>()});
     let (code, verdict, message, remedy) = match verdict(findings) {
         Verdict::Verified { height, hash, time } => {
             let (network, since) = (network(), time::utc(time));
@@ -133,7 +132,8 @@ fn conclude(
             value["time_utc"] = json!(since);
             value["network"] = json!(network);
             let url = source.url();
-            let message = format!("YES: {what} exists since {since}\nblock {height} {hash} ({network}, according to {url})");
+            let message =
+                format!("YES: {what} exists since {since}\nblock {height} {hash} ({network}, according to {url})");
             (exit::DONE, "verified", message, String::new())
         }
         Verdict::Mismatch { height } => {
@@ -144,7 +144,9 @@ fn conclude(
                 exit::SAYS_NO,
                 "mismatch",
                 format!("NO: block {height} of {network} at {} does not contain what {proof} says", source.url()),
-                format!("if the chain was reorganised, run `cairn upgrade --again {proof}`; else ask a node of the proof's network"),
+                format!(
+                    "if the chain was reorganised, run `cairn upgrade --again {proof}`; else ask a node of the proof's network"
+                ),
             )
         }
         Verdict::NoSuchBlock { height } => {
@@ -152,7 +154,11 @@ fn conclude(
             (
                 exit::CANNOT_SAY,
                 "no_such_block",
-                format!("cannot say: the chain at {} ({}) was not found to have block {height} yet", source.url(), network()),
+                format!(
+                    "cannot say: the chain at {} ({}) was not found to have block {height} yet",
+                    source.url(),
+                    network()
+                ),
                 "ask a node of the proof's network, fully synchronised, with --bitcoin-node".to_owned(),
             )
         }
