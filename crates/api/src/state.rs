@@ -4,6 +4,7 @@ use crate::config::ApiConfig;
 use crate::http::events::{EventHub, describe};
 use crate::http::metrics;
 use crate::keys::Key;
+use crate::stamping::Stamping;
 use cairn_node::Node;
 use cairn_store::Store;
 use cairn_wallet::Wallet;
@@ -29,6 +30,8 @@ pub struct Inner {
     pub store: Store,
     /// The wallet.
     pub wallet: Arc<Wallet>,
+    /// Stamping.
+    pub calendar: Arc<dyn Stamping>,
     /// Settings.
     pub config: ApiConfig,
     /// Cancelled by JSON-RPC's `stop`: asks the whole process to stop.
@@ -55,6 +58,7 @@ impl AppState {
         node: Arc<Node>,
         store: Store,
         wallet: Arc<Wallet>,
+        calendar: Arc<dyn Stamping>,
         config: ApiConfig,
         stop: CancellationToken,
     ) -> AppState {
@@ -69,6 +73,7 @@ impl AppState {
             node,
             store,
             wallet,
+            calendar,
             config,
             stop,
         }))
@@ -77,6 +82,7 @@ impl AppState {
     /// Follows the rooms and publishes what happens, until the servers close.
     pub(crate) async fn publish_events(self) {
         let mut node = self.node.subscribe();
+        let mut stamps = self.calendar.subscribe();
         let mut upkeep = tokio::time::interval(metrics::UPKEEP);
         loop {
             tokio::select! {
@@ -92,6 +98,13 @@ impl AppState {
                         self.events.publish(name, data);
                     }
                     Err(RecvError::Lagged(missed)) => self.events.publish("lagged", serde_json::json!({"missed": missed})),
+                    Err(RecvError::Closed) => return,
+                },
+                event = stamps.recv() => match event {
+                    Ok(event) => self.events.publish("stamp", crate::http::stamps::describe(&event)),
+                    Err(RecvError::Lagged(missed)) => {
+                        self.events.publish("lagged", serde_json::json!({"missed": missed}));
+                    }
                     Err(RecvError::Closed) => return,
                 },
             }

@@ -8,7 +8,9 @@
 //! | [`chain`], [`transactions`], [`search`] | reading the chain |
 //! | `events` | server-sent events |
 //! | `calendar` | the OpenTimestamps calendar protocol: the hot routes, with nothing in front of them |
-//! | [`stamps`] | stamping over JSON, uploads and bulk; verifying |
+//! | [`stamps`], `upload` | stamping over JSON, uploads and bulk; states and proofs |
+//! | [`verify`] | what a proof proves |
+//! | `index` | the page at `/` |
 //! | [`wallet`] | the wallet, for holders of its key |
 //! | [`admin`] | mining, for holders of the admin key |
 //! | `metrics` | Prometheus |
@@ -20,6 +22,7 @@ mod calendar;
 pub mod chain;
 pub(crate) mod events;
 pub mod health;
+mod index;
 pub(crate) mod metrics;
 mod openapi;
 pub mod problem;
@@ -27,6 +30,7 @@ pub mod search;
 pub mod stamps;
 pub mod transactions;
 mod upload;
+pub mod verify;
 pub mod wallet;
 
 use crate::state::AppState;
@@ -93,6 +97,9 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(transactions::mempool))
         .routes(routes!(transactions::peers))
         .routes(routes!(search::search))
+        .routes(routes!(stamps::status))
+        .routes(routes!(stamps::proof))
+        .routes(routes!(verify::verify))
         .routes(routes!(wallet::wallets))
         .routes(routes!(wallet::addresses, wallet::new_address))
         .routes(routes!(wallet::balance))
@@ -104,7 +111,11 @@ fn api() -> OpenApiRouter<AppState> {
 
 /// Routes that may take longer than an ordinary request: streams, uploads, mining.
 fn long_running() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(events::events)).routes(routes!(admin::start)).routes(routes!(admin::generate))
+    OpenApiRouter::new()
+        .routes(routes!(events::events))
+        .routes(routes!(stamps::stamp))
+        .routes(routes!(admin::start))
+        .routes(routes!(admin::generate))
 }
 
 /// The whole HTTP interface.
@@ -117,6 +128,7 @@ pub fn router(state: AppState) -> Router {
     document.merge(more);
 
     let ordinary = ordinary
+        .route("/", get(index::index))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
         .merge(openapi::router(document))

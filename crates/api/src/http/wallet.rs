@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bitcoin::{Amount, ScriptBuf};
 use cairn_store::StoreError;
+use cairn_wallet::Payer as _;
 use cairn_wallet::wallet::Cursor;
 use cairn_wallet::{BuiltTransaction, TransactionState, WalletError, WalletTransaction};
 use serde::{Deserialize, Serialize};
@@ -334,10 +335,12 @@ async fn build_and_record(
     let mut attempt = 1;
     loop {
         let built = state.wallet.build_payment(recipients, fee_rate).await.map_err(|error| problem(&error))?;
-        match state.wallet.record(&built).await {
-            Ok(()) => return Ok(built),
-            Err(WalletError::Store(StoreError::Conflict(_))) if attempt < ATTEMPTS => attempt += 1,
-            Err(error) => return Err(problem(&error)),
+        let Err(error) = state.wallet.record_payment(&built).await else { return Ok(built) };
+        // Not recorded, so that its coins and its change address are free again.
+        state.wallet.discard(&built);
+        match error {
+            WalletError::Store(StoreError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
+            error => return Err(problem(&error)),
         }
     }
 }

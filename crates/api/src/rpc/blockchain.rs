@@ -156,8 +156,8 @@ pub(crate) fn chain_name(network: Network) -> &'static str {
 }
 
 /// The script that signs a signet's blocks; none on other networks.
-pub(super) fn signet_challenge(_context: &Context) -> Option<bitcoin::ScriptBuf> {
-    None
+pub(super) fn signet_challenge(context: &Context) -> Option<&bitcoin::Script> {
+    context.node.chain.params().signet_challenge.as_deref()
 }
 
 /// The block of a hash argument, or Core's error.

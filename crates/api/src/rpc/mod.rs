@@ -3,7 +3,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | `server` | HTTP, authentication, the three dialects of JSON-RPC, the bounded work queue |
+//! | [`server`] | HTTP, authentication, the three dialects of JSON-RPC, the bounded work queue |
 //! | [`auth`] | the cookie file and Basic authentication |
 //! | [`args`], [`error`] | arguments, and errors with Core's codes |
 //! | [`help`] | `help` and `docs/rpc.md`, both made from the table |
@@ -25,7 +25,7 @@ mod network;
 mod rawtransaction;
 mod render;
 mod script;
-pub(crate) mod server;
+pub mod server;
 mod template;
 
 use args::{Arg, Args};

@@ -19,7 +19,7 @@ const MAX_BODY_BYTES: usize = 32 * 1024 * 1024;
 const REFUSAL_DELAY: Duration = Duration::from_millis(250);
 
 /// What the server needs besides the methods' context.
-pub(crate) struct Server {
+pub struct Server {
     context: Arc<Context>,
     credentials: Credentials,
     /// Calls that run or wait; beyond it a call is refused.
@@ -30,7 +30,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// A server that runs `threads` calls at once and lets `queue` more wait.
-    pub(crate) fn new(context: Context, credentials: Credentials, threads: usize, queue: usize) -> Server {
+    pub fn new(context: Context, credentials: Credentials, threads: usize, queue: usize) -> Server {
         Server {
             context: Arc::new(context),
             credentials,
@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// Its routes: everything is posted to `/`.
-    pub(crate) fn router(self) -> Router {
+    pub fn router(self) -> Router {
         let server = Arc::new(self);
         Router::new().route("/", axum::routing::any(handle)).with_state(server)
     }
