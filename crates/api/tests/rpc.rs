@@ -200,10 +200,14 @@ async fn templates_become_blocks() {
     assert_eq!(call("getblocktemplate", json!([{"mode": "proposal", "data": hex}])), Ok(Value::Null));
     assert_eq!(call("submitblock", json!([hex])), Ok(Value::Null));
     assert_eq!(call("getbestblockhash", json!([])), Ok(made["hash"].clone()));
-    // A block whose parent is unknown.
-    let mut bytes = hex.as_str().unwrap().to_owned();
-    bytes.replace_range(8..16, "ffffffff");
-    assert_eq!(call("submitblock", json!([bytes])), Ok(json!("prev-blk-not-found")));
+    // A block whose parent is unknown, with a proof of work of its own.
+    let mut orphan: bitcoin::Block = bitcoin::consensus::encode::deserialize_hex(hex.as_str().unwrap()).unwrap();
+    orphan.header.prev_blockhash = "11".repeat(32).parse().unwrap();
+    while orphan.header.validate_pow(orphan.header.target()).is_err() {
+        orphan.header.nonce += 1;
+    }
+    let orphan = bitcoin::consensus::encode::serialize_hex(&orphan);
+    assert_eq!(call("submitblock", json!([orphan])), Ok(json!("prev-blk-not-found")));
     assert_eq!(call("submitblock", json!(["00"])).unwrap_err(), (-22, "Block decode failed".into()));
     assert_eq!(call("submitheader", json!(["00"])).unwrap_err(), (-22, "Block header decode failed".into()));
     let second = call("generatetodescriptor", json!([1, "raw(51)"])).unwrap();
@@ -345,7 +349,14 @@ async fn fields_are_those_that_core_documents() {
             "mempool.cpp",
             "getmempoolinfo",
             json!([]),
-            &["permitbaremultisig", "maxdatacarriersize", "limitclustercount", "limitclustersize", "optimal"],
+            &[
+                "fullrbf",
+                "permitbaremultisig",
+                "maxdatacarriersize",
+                "limitclustercount",
+                "limitclustersize",
+                "optimal",
+            ],
         ),
         (
             "net.cpp",

@@ -120,6 +120,8 @@ fn long_running() -> OpenApiRouter<AppState> {
 
 /// The whole HTTP interface.
 pub fn router(state: AppState) -> Router {
+    // Counters that are made before the recorder count into nothing.
+    let _ = metrics::recorder();
     let limit = state.config.request_timeout();
     let (ordinary, mut document) = api().split_for_parts();
     let (long, more) = long_running().split_for_parts();
