@@ -84,8 +84,8 @@ pub struct VersionRow {
     pub built_height: u32,
     /// Milliseconds since 1970.
     pub created_at: i64,
-    /// The block that contains it: height and hash (internal byte order).
-    pub block: Option<(u32, [u8; 32])>,
+    /// The block that contains it: height, hash (internal byte order), time (seconds since 1970).
+    pub block: Option<(u32, [u8; 32], u32)>,
 }
 
 /// A transaction to be recorded before it is sent.
@@ -156,7 +156,7 @@ fn version(row: &Row) -> Result<VersionRow, StoreError> {
         (Some(height), Some(hash)) => {
             let height = u32::try_from(height).map_err(|_| StoreError::Row(format!("block height {height}")))?;
             let hash = hash.try_into().map_err(|_| StoreError::Row("block hash is not 32 bytes".into()))?;
-            Some((height, hash))
+            Some((height, hash, row.get_uint(12)?))
         }
         _ => None,
     };
@@ -179,7 +179,7 @@ macro_rules! version_sql {
     ($rest:literal) => {
         concat!(
             "SELECT v.id, v.round_id, v.first_seq, v.upto_seq, v.tip, v.txid, v.fee, v.fee_rate, v.built_height, ",
-            "v.created_at, v.block_height, v.block_hash FROM stamp_versions v ",
+            "v.created_at, v.block_height, v.block_hash, v.block_time FROM stamp_versions v ",
             $rest
         )
     };
@@ -457,10 +457,12 @@ impl Transaction {
         id: i64,
         height: u32,
         hash: &[u8; 32],
+        time: u32,
         branch: Vec<u8>,
     ) -> Result<(), StoreError> {
-        let sql = "UPDATE stamp_versions SET block_height = $1, block_hash = $2, branch = $3 WHERE id = $4";
-        self.execute(sql, args![height, &hash[..], branch, id]).await?;
+        let sql =
+            "UPDATE stamp_versions SET block_height = $1, block_hash = $2, block_time = $3, branch = $4 WHERE id = $5";
+        self.execute(sql, args![height, &hash[..], time, branch, id]).await?;
         // A round that was given up is not, if it confirms after all.
         let sql = "UPDATE stamp_rounds SET state = 'open', refused_height = NULL \
                    WHERE id = (SELECT round_id FROM stamp_versions WHERE id = $1)";
@@ -472,7 +474,7 @@ impl Transaction {
     /// # Errors
     /// The database failed.
     pub async fn unconfirm_version(&mut self, id: i64) -> Result<(), StoreError> {
-        let sql = "UPDATE stamp_versions SET block_height = NULL, block_hash = NULL, branch = NULL WHERE id = $1";
+        let sql = "UPDATE stamp_versions SET block_height = NULL, block_hash = NULL, block_time = NULL, branch = NULL WHERE id = $1";
         self.execute(sql, args![id]).await.map(drop)
     }
 

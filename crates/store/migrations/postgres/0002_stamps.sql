@@ -53,6 +53,7 @@ CREATE TABLE stamp_versions (
     built_height BIGINT NOT NULL, -- tip when it was built
     created_at   BIGINT NOT NULL,
     block_height BIGINT,
+    block_time   BIGINT,          -- seconds since 1970
     block_hash   BYTEA,
     branch       BYTEA             -- serialised operations from tip to the block's Merkle root
 );
