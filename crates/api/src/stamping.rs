@@ -1,5 +1,7 @@
 //! What the API asks of stamping: the calendar in this process, or one elsewhere.
 
+use cairn_stamp::{Calendar, CalendarError, SubmitError};
+pub use cairn_stamp::{Digests, Lookup, StampEvent, StampState, StampStats, StampStatus};
 use std::future::Future;
 use std::pin::Pin;
 use tokio::sync::broadcast;
@@ -18,85 +20,16 @@ pub enum StampingError {
     Internal(String),
 }
 
-/// What a calendar knows of a commitment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Lookup {
-    /// The serialised rest of the proof: confirmed for good.
-    Complete(Vec<u8>),
-    /// Not yet, with the reason in the reference server's words.
-    Pending(String),
-    /// It is not in this calendar.
-    Unknown,
-}
-
-/// How far a stamp is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum StampState {
-    /// Durable, in no transaction yet.
-    Journaled,
-    /// In a transaction that no block has.
-    Anchored {
-        /// The transaction.
-        txid: bitcoin::Txid,
-    },
-    /// In a block of the active chain.
-    Confirmed {
-        /// The transaction.
-        txid: bitcoin::Txid,
-        /// Height of the block.
-        height: u32,
-        /// Hash of the block.
-        block_hash: bitcoin::BlockHash,
-        /// Time of the block, seconds since 1970.
-        time: u32,
-        /// Blocks from it to the tip, itself included.
-        confirmations: u32,
-    },
-}
-
-/// What is known of a stamped digest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StampStatus {
-    /// How far it is.
-    pub state: StampState,
-    /// The calendar commitment that it is under.
-    pub commitment: Vec<u8>,
-    /// When it was journaled, seconds since 1970.
-    pub submitted_at: u64,
-    /// Whether its proof can be had and will not change.
-    pub complete: bool,
-}
-
-/// Totals.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct StampStats {
-    /// Commitments that no block has confirmed for good.
-    pub pending: u64,
-    /// Age of the oldest of them, seconds.
-    pub oldest_pending_seconds: Option<u64>,
-    /// Why stamping does not go on, if it does not.
-    pub stalled: Option<String>,
-}
-
-/// A change of the stamps under a commitment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StampEvent {
-    /// The commitment.
-    pub commitment: Vec<u8>,
-    /// How far its stamps are now.
-    pub state: StampState,
-}
-
 /// Stamping.
 pub trait Stamping: Send + Sync {
     /// Journals a digest of 0 to 64 bytes and returns its serialised timestamp; durable when it answers.
     fn submit<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Vec<u8>>;
     /// Journals many at once; all are durable when it answers, or none is.
-    fn submit_bulk(&self, digests: Vec<Vec<u8>>) -> Answer<'_, ()>;
+    fn submit_bulk(&self, digests: Digests) -> Answer<'_, ()>;
     /// What is known of a commitment.
     fn timestamp<'a>(&'a self, commitment: &'a [u8]) -> Answer<'a, Lookup>;
     /// The tip of the tree that the latest unconfirmed transaction commits to.
-    fn tip(&self) -> Answer<'_, Option<Vec<u8>>>;
+    fn tip(&self) -> Answer<'_, Option<[u8; 32]>>;
     /// How far a digest is; none if it was never stamped here.
     fn status<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Option<StampStatus>>;
     /// The `.ots` file for data with this SHA-256, as complete as it can be now; none if it was never stamped here.
@@ -105,4 +38,60 @@ pub trait Stamping: Send + Sync {
     fn stats(&self) -> Answer<'_, StampStats>;
     /// Changes from now on.
     fn subscribe(&self) -> broadcast::Receiver<StampEvent>;
+}
+
+impl From<SubmitError> for StampingError {
+    fn from(error: SubmitError) -> Self {
+        match &error {
+            SubmitError::Proof(_) => StampingError::Internal(error.to_string()),
+            // Busy, stopping, or the database: a full disk and a lock that is held both pass.
+            _ => StampingError::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<CalendarError> for StampingError {
+    fn from(error: CalendarError) -> Self {
+        match &error {
+            CalendarError::Store(_) => StampingError::Unavailable(error.to_string()),
+            _ => StampingError::Internal(error.to_string()),
+        }
+    }
+}
+
+impl Stamping for Calendar {
+    fn submit<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Vec<u8>> {
+        Box::pin(async move { Ok(Calendar::submit(self, digest).await?) })
+    }
+
+    fn submit_bulk(&self, digests: Digests) -> Answer<'_, ()> {
+        Box::pin(async move {
+            Calendar::submit_bulk(self, digests).await?;
+            Ok(())
+        })
+    }
+
+    fn timestamp<'a>(&'a self, commitment: &'a [u8]) -> Answer<'a, Lookup> {
+        Box::pin(async move { Ok(Calendar::timestamp(self, commitment).await?) })
+    }
+
+    fn tip(&self) -> Answer<'_, Option<[u8; 32]>> {
+        Box::pin(async move { Ok(Calendar::tip(self).await?) })
+    }
+
+    fn status<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Option<StampStatus>> {
+        Box::pin(async move { Ok(Calendar::status(self, digest).await?) })
+    }
+
+    fn proof<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Option<Vec<u8>>> {
+        Box::pin(async move { Ok(Calendar::proof(self, digest).await?) })
+    }
+
+    fn stats(&self) -> Answer<'_, StampStats> {
+        Box::pin(async move { Ok(Calendar::stats(self).await?) })
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<StampEvent> {
+        Calendar::subscribe(self)
+    }
 }

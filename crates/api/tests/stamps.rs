@@ -111,7 +111,7 @@ async fn commitments_are_looked_up() {
     let none = get(&api, "/tip").await;
     assert_eq!((none.status, none.body.as_slice()), (StatusCode::NOT_FOUND, b"".as_slice()));
     assert_eq!((none.header("content-type"), none.header("cache-control")), (Some("text/plain"), None));
-    *api.stamps.tip.lock().unwrap() = Some(vec![9; 32]);
+    *api.stamps.tip.lock().unwrap() = Some([9; 32]);
     check("/tip", 200, "application/octet-stream", Some("public, max-age=10"), &[9; 32]).await;
 }
 
@@ -121,7 +121,7 @@ async fn the_page_is_html_but_for_exactly_json() {
     let ask =
         async |accept: &str| send(&api, Request::get("/").header("accept", accept).body(Body::empty()).unwrap()).await;
     let json = ask("application/json").await;
-    assert_eq!(json.json()["pending_commitments"], 0);
+    assert_eq!(json.json()["pending_digests"], 0);
     assert_eq!((json.header("cache-control"), json.header("vary")), (Some("public, max-age=5"), Some("Accept")));
     for accept in ["text/html", "application/json, text/html", "*/*"] {
         assert!(ask(accept).await.header("content-type").unwrap().starts_with("text/html"));

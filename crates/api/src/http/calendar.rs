@@ -128,7 +128,7 @@ async fn look_up(state: &AppState, commitment: &[u8]) -> Response {
     match state.calendar.timestamp(commitment).await {
         Ok(Lookup::Complete(timestamp)) => answer(StatusCode::OK, OCTETS, Some(FOR_EVER), timestamp),
         Ok(Lookup::Pending(reason)) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), reason),
-        Ok(Lookup::Unknown) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), "Not found"),
+        Ok(Lookup::NotFound(reason)) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), reason),
         Err(error) => super::stamps::problem(&error).into_response(),
     }
 }
@@ -144,7 +144,7 @@ async fn look_up(state: &AppState, commitment: &[u8]) -> Response {
 async fn tip(State(state): State<AppState>) -> Response {
     let since = Instant::now();
     let response = match state.calendar.tip().await {
-        Ok(Some(tip)) => answer(StatusCode::OK, OCTETS, Some(TEN_SECONDS), tip),
+        Ok(Some(tip)) => answer(StatusCode::OK, OCTETS, Some(TEN_SECONDS), tip.to_vec()),
         Ok(None) => answer(StatusCode::NOT_FOUND, TEXT, None, ""),
         Err(error) => super::stamps::problem(&error).into_response(),
     };

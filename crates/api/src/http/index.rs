@@ -25,7 +25,7 @@ pub(crate) async fn index(State(state): State<AppState>, headers: HeaderMap) -> 
             "network": network,
             "best_block": tip.hash.to_string(),
             "block_height": tip.height,
-            "pending_commitments": stats.pending,
+            "pending_digests": stats.pending,
             "oldest_pending_seconds": stats.oldest_pending_seconds,
         });
         return Ok((HEADERS, axum::Json(numbers)).into_response());
@@ -38,7 +38,7 @@ pub(crate) async fn index(State(state): State<AppState>, headers: HeaderMap) -> 
          <p>A chain of blocks, and an OpenTimestamps calendar on it.</p>\n<table>\n\
          <tr><td>Version</td><td>{version}</td></tr>\n<tr><td>Network</td><td>{network}</td></tr>\n\
          <tr><td>Blocks</td><td>{height}</td></tr>\n<tr><td>Best block</td><td><code>{hash}</code></td></tr>\n\
-         <tr><td>Pending commitments</td><td>{pending}</td></tr>\n</table>\n\
+         <tr><td>Pending digests</td><td>{pending}</td></tr>\n</table>\n\
          <p><a href=\"/api/docs\">API</a> · <a href=\"/api/health\">Health</a> · <a href=\"/metrics\">Metrics</a></p>\n\
          </body>\n</html>\n",
         height = tip.height,

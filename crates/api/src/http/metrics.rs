@@ -49,7 +49,7 @@ fn describe() {
     describe_gauge!("cairn_peers", "Connections to other nodes");
     describe_gauge!("cairn_mempool_transactions", "Transactions in the mempool");
     describe_gauge!("cairn_db_pool_connections", "Connections to the database by state");
-    describe_gauge!("cairn_stamps_pending", "Calendar commitments that no block has confirmed for good");
+    describe_gauge!("cairn_stamps_pending", "Digests that no block has yet");
     describe_gauge!("cairn_stamp_oldest_pending_seconds", "Age of the oldest of them, seconds");
 }
 

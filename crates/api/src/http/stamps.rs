@@ -5,7 +5,7 @@ use super::health::Check;
 use super::metrics::count;
 use super::problem::{ApiPath, Problem};
 use super::upload::{hash_body, hash_form, read_limited};
-use crate::stamping::{StampEvent, StampState, StampStatus, StampingError};
+use crate::stamping::{Digests, StampEvent, StampState, StampStatus, StampingError};
 use crate::state::AppState;
 use axum::Json;
 use axum::extract::{FromRequest as _, Multipart, Request, State};
@@ -13,6 +13,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bitcoin::hex::{DisplayHex as _, FromHex as _};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
@@ -120,9 +121,11 @@ pub(crate) async fn stamp(
             match (request.digests, request.text) {
                 (Some(digests), None) => {
                     check_count(digests.len(), config.max_bulk_digests)?;
-                    let digests: Result<Vec<_>, _> =
-                        digests.iter().enumerate().map(|(i, text)| parse_digest(text, Some(i))).collect();
-                    return bulk(&state, digests?).await;
+                    let mut all = Digests::new();
+                    for (index, text) in digests.iter().enumerate() {
+                        all.push(&parse_digest(text, Some(index))?);
+                    }
+                    return bulk(&state, all).await;
                 }
                 (None, Some(text)) => vec![(None, Sha256::digest(&text).into(), text.len() as u64)],
                 _ => return Err(Problem::unprocessable("give either digests or text")),
@@ -141,7 +144,11 @@ pub(crate) async fn stamp(
                 .with("index", index));
             }
             check_count(body.len() / RAW_DIGEST_LENGTH, config.max_bulk_digests)?;
-            return bulk(&state, body.chunks_exact(RAW_DIGEST_LENGTH).map(<[u8]>::to_vec).collect()).await;
+            let mut all = Digests::new();
+            for digest in body.chunks_exact(RAW_DIGEST_LENGTH) {
+                all.push(digest);
+            }
+            return bulk(&state, all).await;
         }
         "application/octet-stream" => {
             let hashed = hash_body(request.into_body(), idle).await?;
@@ -167,11 +174,11 @@ pub(crate) async fn stamp(
             ));
         }
     };
-    state
-        .calendar
-        .submit_bulk(files.iter().map(|(_, digest, _)| digest.to_vec()).collect())
-        .await
-        .map_err(|e| problem(&e))?;
+    let mut all = Digests::new();
+    for (_, digest, _) in &files {
+        all.push(digest);
+    }
+    state.calendar.submit_bulk(all).await.map_err(|e| problem(&e))?;
     let stamps: Vec<StampedItem> = files
         .into_iter()
         .map(|(name, digest, size): (Option<String>, [u8; 32], u64)| {
@@ -182,7 +189,7 @@ pub(crate) async fn stamp(
     Ok((StatusCode::CREATED, Json(Stamped { accepted: stamps.len(), stamps })))
 }
 
-async fn bulk(state: &AppState, digests: Vec<Vec<u8>>) -> Result<(StatusCode, Json<Stamped>), Problem> {
+async fn bulk(state: &AppState, digests: Digests) -> Result<(StatusCode, Json<Stamped>), Problem> {
     let accepted = digests.len();
     state.calendar.submit_bulk(digests).await.map_err(|error| problem(&error))?;
     Ok((StatusCode::CREATED, Json(Stamped { accepted, stamps: Vec::new() })))
@@ -208,7 +215,7 @@ pub struct StampView {
     /// The calendar commitment that it is under, hex.
     commitment: String,
     /// When it was journaled, seconds since 1970.
-    submitted_at: u64,
+    submitted_at: i64,
     /// The transaction that commits to it.
     txid: Option<String>,
     /// Blocks from the transaction's to the tip.
@@ -229,7 +236,7 @@ fn view(digest: &[u8], status: &StampStatus) -> StampView {
         state: state_name(&status.state),
         complete: status.complete,
         commitment: status.commitment.to_lower_hex_string(),
-        submitted_at: status.submitted_at,
+        submitted_at: status.submitted_at / 1000,
         txid: None,
         confirmations: None,
         block_height: None,
@@ -260,22 +267,23 @@ fn state_name(state: &StampState) -> &'static str {
     }
 }
 
-/// A change of a stamp as an event's data.
+/// A change of stamps as an event's data.
 pub(crate) fn describe(event: &StampEvent) -> serde_json::Value {
-    let mut out = serde_json::json!({
-        "commitment": event.commitment.to_lower_hex_string(),
-        "state": state_name(&event.state),
-    });
-    match &event.state {
-        StampState::Journaled => {}
-        StampState::Anchored { txid } => out["txid"] = txid.to_string().into(),
-        StampState::Confirmed { txid, height, confirmations, .. } => {
-            out["txid"] = txid.to_string().into();
-            out["block_height"] = (*height).into();
-            out["confirmations"] = (*confirmations).into();
+    match event {
+        StampEvent::Journaled { commitment, digests } => {
+            json!({"state": "journaled", "commitment": commitment.to_lower_hex_string(), "digests": digests})
         }
+        StampEvent::Anchored { txid, commitments } => {
+            json!({"state": "anchored", "txid": txid.to_string(), "commitments": commitments})
+        }
+        StampEvent::Confirmed { txid, height, block_hash } => json!({
+            "state": "confirmed",
+            "txid": txid.to_string(),
+            "block_height": height,
+            "block_hash": block_hash.to_string(),
+        }),
+        StampEvent::Reorganised { txid } => json!({"state": "reorganised", "txid": txid.to_string()}),
     }
-    out
 }
 
 fn not_stamped(digest: &str) -> Problem {
@@ -340,7 +348,7 @@ pub(super) async fn readiness(state: &AppState) -> Check {
     match state.calendar.stats().await {
         Ok(stats) => match stats.stalled {
             Some(why) => Check::new("stamping", false, why),
-            None => Check::new("stamping", true, format!("{} commitments wait for a block", stats.pending)),
+            None => Check::new("stamping", true, format!("{} digests wait for a block", stats.pending)),
         },
         Err(error) => Check::new("stamping", false, error.to_string()),
     }

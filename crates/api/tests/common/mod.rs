@@ -3,7 +3,9 @@
 
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
-use cairn_api::stamping::{Answer, Lookup, StampEvent, StampState, StampStats, StampStatus, Stamping, StampingError};
+use cairn_api::stamping::{
+    Answer, Digests, Lookup, StampEvent, StampState, StampStats, StampStatus, Stamping, StampingError,
+};
 use cairn_api::{ApiConfig, AppState};
 use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig};
@@ -116,7 +118,7 @@ pub struct Recorder {
     /// Answer to every look-up of a commitment.
     pub lookup: Mutex<Lookup>,
     /// Answer to every question for the tip.
-    pub tip: Mutex<Option<Vec<u8>>>,
+    pub tip: Mutex<Option<[u8; 32]>>,
     /// What fails everything.
     pub error: Mutex<Option<StampingError>>,
     events: broadcast::Sender<StampEvent>,
@@ -126,7 +128,7 @@ impl Default for Recorder {
     fn default() -> Self {
         Recorder {
             digests: Mutex::default(),
-            lookup: Mutex::new(Lookup::Unknown),
+            lookup: Mutex::new(Lookup::NotFound("Not found".into())),
             tip: Mutex::default(),
             error: Mutex::default(),
             events: broadcast::channel(16).0,
@@ -155,20 +157,22 @@ impl Stamping for Recorder {
         self.digests.lock().unwrap().push(digest.to_vec());
         self.answer([b"stamped ", digest].concat())
     }
-    fn submit_bulk(&self, digests: Vec<Vec<u8>>) -> Answer<'_, ()> {
-        self.digests.lock().unwrap().extend(digests);
+    fn submit_bulk(&self, digests: Digests) -> Answer<'_, ()> {
+        self.digests.lock().unwrap().extend(digests.iter().map(<[u8]>::to_vec));
         self.answer(())
     }
     fn timestamp<'a>(&'a self, _: &'a [u8]) -> Answer<'a, Lookup> {
         self.answer(self.lookup.lock().unwrap().clone())
     }
-    fn tip(&self) -> Answer<'_, Option<Vec<u8>>> {
-        self.answer(self.tip.lock().unwrap().clone())
+    fn tip(&self) -> Answer<'_, Option<[u8; 32]>> {
+        self.answer(*self.tip.lock().unwrap())
     }
     fn status<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Option<StampStatus>> {
         self.answer(self.knows(digest).then(|| StampStatus {
             state: StampState::Journaled,
-            commitment: vec![7; 44],
+            commitment: [7; 44],
+            batch: 1,
+            leaf: 0,
             submitted_at: 1,
             complete: false,
         }))
