@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `cli` | the command line |
 //! | `settings` | one strict configuration from defaults, file, environment and flags |
+//! | `server` | the rooms of one process, started and stopped in order |
 //! | `commands` | one module a command |
 //! | `client` | what the client commands share: HTTP, hashing, files |
 //! | `terminal` | progress and tables |
@@ -14,6 +15,7 @@ mod client;
 mod commands;
 mod error;
 mod logging;
+mod server;
 mod settings;
 mod terminal;
 

@@ -208,6 +208,14 @@ impl Resolved {
         self.settings.rpc.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.settings.network.rpc_port())))
     }
 
+    /// How clients reach HTTP, without a slash at the end.
+    pub(crate) fn public_url(&self, listening: SocketAddr) -> String {
+        match &self.settings.http.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{listening}"),
+        }
+    }
+
     /// The database's URL.
     pub(crate) fn database_url(&self) -> String {
         match &self.settings.database.url {

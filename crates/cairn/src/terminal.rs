@@ -12,3 +12,10 @@ pub(crate) fn bar(what: &'static str, length: u64) -> ProgressBar {
         .progress_chars("=> ");
     ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what)
 }
+
+/// Names and values, one a line, the values aligned.
+pub(crate) fn aligned(rows: &[(&str, String)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("  {name:<width$}  {value}")).collect();
+    lines.join("\n")
+}

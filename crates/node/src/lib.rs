@@ -22,7 +22,7 @@ pub use producer::MiningStatus;
 use producer::Producer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
@@ -94,15 +94,16 @@ impl Node {
     pub fn open(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
         let params = Params::new(config.network).ok_or(NodeError::Network(config.network))?;
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
-        let mempool: Arc<OnceLock<Arc<Mempool>>> = Arc::default();
+        // Weak, because the mempool holds the chain, and the chain holds its observer.
+        let observed: Arc<OnceLock<Weak<Mempool>>> = Arc::default();
         let producer = Producer::default();
 
         let observer = {
-            let (mempool, events, work) = (mempool.clone(), events.clone(), producer.stale_flag());
+            let (observed, events, stale) = (observed.clone(), events.clone(), producer.stale_flag());
             Box::new(move |event: &ChainEvent| {
-                work.store(true, Ordering::Relaxed);
+                stale.store(true, Ordering::Relaxed);
                 // While the chain catches up with its own files there is no mempool yet.
-                if let Some(mempool) = mempool.get() {
+                if let Some(mempool) = observed.get().and_then(Weak::upgrade) {
                     mempool.chain_event(event, u64::from(unix_time()));
                 }
                 let event = match event {
@@ -117,7 +118,8 @@ impl Node {
         };
         let chain_config = ChainConfig { dir: config.dir, params, coin_cache_bytes: config.coin_cache_bytes };
         let chain = Arc::new(Chain::open(chain_config, observer)?);
-        let mempool = mempool.get_or_init(|| Arc::new(Mempool::new(config.mempool, chain.clone()))).clone();
+        let mempool = Arc::new(Mempool::new(config.mempool, chain.clone()));
+        observed.get_or_init(|| Arc::downgrade(&mempool));
         Ok(Arc::new(Node {
             chain,
             mempool,
