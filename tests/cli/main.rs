@@ -1,0 +1,21 @@
+//! The program as a user starts it: one process, its HTTP and JSON-RPC, its exit codes and what it prints.
+//!
+//! | module | shows |
+//! |---|---|
+//! | `harness` | starts `cairn up` in a directory of its own, asks it things, stops it |
+//! | `stamping` | stamp, wait, verify; a flipped byte in the file or the proof |
+//! | `ots_client` | the `ots` client from PyPI against our calendar and node, and our proofs in its hands |
+//! | `kill` | SIGKILL at random moments under concurrent clients |
+//! | `reorganisation` | a stamp on a branch that loses |
+//! | `bad_input` | each bad input has its clear error and loses nothing |
+//! | `lifecycle` | locks, ports, signals, data directories of others |
+
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod bad_input;
+mod harness;
+mod kill;
+mod lifecycle;
+mod ots_client;
+mod reorganisation;
+mod stamping;
