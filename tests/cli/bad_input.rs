@@ -45,11 +45,11 @@ fn proofs() {
     fails(&server, &["verify", &a, &bad], 1, "deep");
 
     // A proof of another file says no.
-    fails(&server, &["verify", &b, &format!("{a}.ots")], 3, "digest");
+    fails(&server, &["verify", &b, &format!("{a}.ots")], 3, "is not what");
     // What is not there.
     fails(&server, &["verify", &path("absent")], 1, "absent");
     fails(&server, &["stamp", &path("absent")], 1, "absent");
-    fails(&server, &["stamp", &a], 1, "exists");
+    fails(&server, &["stamp", &a], 1, "already there");
     fails(&server, &["stamp"], 2, "usage");
     // No node to ask: neither yes nor no.
     drop(running);

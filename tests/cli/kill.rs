@@ -2,7 +2,7 @@
 //! transaction of the active chain, and every start succeeds by itself.
 
 use crate::harness::{Server, agent, eventually, get, get_json, send};
-use cairn_stamp::ots::Timestamp;
+use cairn_stamp::ots::{Attestation, Timestamp};
 use rand::RngExt;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,11 +42,13 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
     // Several digests share a commitment; each commitment's rest of the proof is fetched once.
     let mut by_commitment: BTreeMap<Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
     for (digest, answer) in acknowledged {
-        let stamp = Timestamp::from_bytes(&digest, &answer).expect("an acknowledged answer is a timestamp");
-        let commitment = stamp.pending().next().expect("it ends in a pending attestation").0.to_vec();
+        let stamp = Timestamp::from_bytes(digest.clone(), &answer).expect("an acknowledged answer is a timestamp");
+        let (commitment, attestation, _) = stamp.attestations().next().expect("it ends in an attestation");
+        assert!(matches!(attestation, Attestation::Pending { .. }), "it is pending");
+        let commitment = commitment.to_vec();
         by_commitment.entry(commitment).or_default().push((digest, answer));
     }
-    let headers = |height: u32| {
+    let headers = |height: u64| {
         let block = get_json(&server.url(&format!("/api/v1/blocks/{height}")));
         let header = block["header"].as_str().expect("header").to_owned();
         (block["hash"].as_str().expect("hash").to_owned(), header)
@@ -58,8 +60,14 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
             let (status, body) = get(&server.url(&format!("/timestamp/{hex}")));
             (status == 200).then_some(body)
         });
-        let rest = Timestamp::from_bytes(commitment, &rest).expect("a timestamp");
-        let attested: Vec<_> = rest.bitcoin().map(|(message, height)| (message.to_vec(), height)).collect();
+        let rest = Timestamp::from_bytes(commitment.clone(), &rest).expect("a timestamp");
+        let attested: Vec<_> = rest
+            .attestations()
+            .filter_map(|(message, attestation, _)| match attestation {
+                Attestation::Bitcoin { height } => Some((message, *height)),
+                _ => None,
+            })
+            .collect();
         assert_eq!(attested.len(), 1, "one transaction of the active chain");
         let (message, height) = &attested[0];
         let (_, header) = headers(*height);
@@ -71,7 +79,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
 
     // Paid twice would be a transaction on the chain that no proof ends in: there is one a block at most, and every one
     // of them is somebody's anchor.
-    let tip = server.rpc("getblockcount", json!([])).as_u64().expect("a height") as u32;
+    let tip = server.rpc("getblockcount", json!([])).as_u64().expect("a height");
     for height in 1..=tip {
         let hash = server.rpc("getblockhash", json!([height]));
         let block = server.rpc("getblock", json!([hash, 1]));
