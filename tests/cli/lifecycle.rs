@@ -95,6 +95,116 @@ fn directories_of_others_are_refused() {
     assert!(said.contains(file.to_str().unwrap()), "{said}");
 }
 
+#[test]
+fn directories_of_newer_versions_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::new(&dir.path().join("data"));
+    assert_eq!(server.up("0").terminate(), Some(0));
+    let format = server.data.join("regtest/FORMAT");
+    let ours = std::fs::read_to_string(&format).unwrap();
+    std::fs::write(&format, ours.replace("cairn-chain 1", "cairn-chain 2")).unwrap();
+    let (code, said) = refused(server.spawn("0", &[]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("newer"), "{said}");
+    std::fs::write(&format, ours).unwrap();
+
+    let database = server.data.join("regtest/cairn.sqlite");
+    let sql = |text: &str| {
+        let status = std::process::Command::new("python3")
+            .args([
+                "-c",
+                "import sqlite3, sys; sqlite3.connect(sys.argv[1], isolation_level=None).execute(sys.argv[2])",
+            ])
+            .arg(&database)
+            .arg(text)
+            .status()
+            .unwrap();
+        assert!(status.success(), "{text}");
+    };
+    sql("INSERT INTO migrations SELECT 9999, '9999_future' FROM migrations LIMIT 1");
+    let (code, said) = refused(server.spawn("0", &[]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("newer"), "{said}");
+    sql("DELETE FROM migrations WHERE name LIKE '9999%'");
+    assert_eq!(server.up("0").terminate(), Some(0), "and nothing was changed");
+}
+
+/// A file system of its own, gone at the end. Needs root, as CI has.
+struct Mount(std::path::PathBuf);
+
+impl Mount {
+    fn new(path: &std::path::Path, options: &str) -> Option<Mount> {
+        std::fs::create_dir(path).unwrap();
+        let done = std::process::Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(path).output();
+        match done {
+            Ok(output) if output.status.success() => Some(Mount(path.to_owned())),
+            _ => {
+                assert!(std::env::var_os("CI").is_none(), "CI can mount");
+                eprintln!("SKIPPED: mounting a file system needs root");
+                None
+            }
+        }
+    }
+
+    fn remount(&self, options: &str) {
+        let done = std::process::Command::new("mount").args(["-o", options]).arg(&self.0).status().unwrap();
+        assert!(done.success());
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_refused_and_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::new(&dir.path().join("disk"), "size=64m") else { return };
+    let server = Server::new(&mount.0.join("data"));
+    assert_eq!(server.up("0").terminate(), Some(0));
+    mount.remount("remount,ro");
+    let (code, said) = refused(server.spawn("0", &[]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("ead-only") || said.contains("writable") || said.contains("written"), "{said}");
+    mount.remount("remount,rw");
+    assert_eq!(server.up("0").terminate(), Some(0));
+}
+
+#[test]
+fn a_full_disk_is_said_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(mount) = Mount::new(&dir.path().join("disk"), "size=48m") else { return };
+    let server = Server::new(&mount.0.join("data"));
+    let running = server.up("0");
+    let post = |byte: u8| crate::harness::post(&server.url("/digest"), "application/octet-stream", &[byte; 32]);
+    assert_eq!(post(1).0, 200);
+
+    let ballast = mount.0.join("ballast");
+    let filled = std::io::copy(&mut std::io::repeat(0), &mut std::fs::File::create(&ballast).unwrap());
+    assert!(filled.is_err(), "the disk is full");
+    // What fits into pages that are allocated already is still taken; after that the answer says why not.
+    let refused = (2..200).find_map(|byte| {
+        let (status, text) = post(byte);
+        (status != 200).then(|| (status, String::from_utf8_lossy(&text).into_owned()))
+    });
+    let (status, said) = refused.expect("a full disk is noticed");
+    assert_eq!(status, 503, "{said}");
+    assert!(said.contains("full") && said.contains("free space"), "{said}");
+    assert_eq!(get(&server.url("/api/health/live")).0, 200, "and it lives on");
+
+    std::fs::remove_file(&ballast).unwrap();
+    crate::harness::eventually("stamping again", || (post(201).0 == 200).then_some(()));
+    server.rpc("generatetodescriptor", json!([1, "raw(51)"]));
+    drop(running);
+    // What was acknowledged before is still there after a kill.
+    let _running = server.up("0");
+    let digest = "01".repeat(32);
+    let state = crate::harness::get_json(&server.url(&format!("/api/v1/stamps/{digest}")));
+    assert!(state["state"].is_string(), "{state}");
+}
+
 fn copy(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {

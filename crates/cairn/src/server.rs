@@ -120,7 +120,9 @@ impl Server {
             uri: resolved.public_url(listeners.http_address),
             confirmations: settings.stamp.confirmations.unwrap_or(confirmations),
         };
-        let calendar = Calendar::start(store.clone(), calendar_config).await.map_err(CliError::failed)?;
+        // Who holds the directory's lock is the only one with its name.
+        let name = cairn_api::load_or_create_key(&dir.join("instance")).map_err(CliError::failed)?;
+        let calendar = Calendar::start_as(store.clone(), calendar_config, name).await.map_err(CliError::failed)?;
         let mut stamper_config = StamperConfig::new(block_time);
         if let Some(seconds) = settings.stamp.gather {
             stamper_config.gather = gather_time(seconds)?;

@@ -237,6 +237,15 @@ impl Calendar {
     /// # Errors
     /// The database failed, or the address cannot be in a proof.
     pub async fn start(store: Store, config: CalendarConfig) -> Result<Self, CalendarError> {
+        Self::start_as(store, config, holder_token()).await
+    }
+
+    /// As [`Self::start`], by a name of its own: a process that knows its predecessor dead, because it holds the lock of the
+    /// same data directory, keeps the name and takes over that one's leases at once. No two running processes may share it.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_as(store: Store, config: CalendarConfig, holder: String) -> Result<Self, CalendarError> {
         let pending = Attestation::pending(config.uri.clone()).map_err(CalendarError::Uri)?;
         let candidate: [u8; 32] = rand::random();
         let hmac_key: Arc<[u8]> = store.meta_or_init("hmac-key", &candidate).await?.into();
@@ -250,7 +259,7 @@ impl Calendar {
                 events: broadcast::channel(1024).0,
                 health: Mutex::default(),
                 journaled: tokio::sync::Notify::new(),
-                holder: holder_token(),
+                holder,
                 stopping: watch::channel(false).0,
                 stopped: AtomicBool::new(false),
                 tasks: Mutex::default(),
