@@ -14,10 +14,7 @@ use cairn_store::{
 };
 use sha2::{Digest as _, Sha256};
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 use tokio::{
@@ -215,7 +212,6 @@ pub(crate) struct Inner {
     pub(crate) journaled: tokio::sync::Notify,
     pub(crate) holder: String,
     stopping: watch::Sender<bool>,
-    stopped: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -261,7 +257,6 @@ impl Calendar {
                 journaled: tokio::sync::Notify::new(),
                 holder,
                 stopping: watch::channel(false).0,
-                stopped: AtomicBool::new(false),
                 tasks: Mutex::default(),
             }),
         };
@@ -292,7 +287,6 @@ impl Calendar {
     pub async fn stop(&self) {
         self.inner.journal.close();
         self.inner.stopping.send_replace(true);
-        self.inner.stopped.store(true, Ordering::Relaxed);
         let tasks = std::mem::take(&mut *self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             if let Err(error) = task.await {

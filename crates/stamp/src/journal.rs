@@ -147,11 +147,15 @@ impl Batch {
 }
 
 type Answer<T> = oneshot::Sender<Result<T, SubmitError>>;
+/// A digest whose caller wants its batch and its place there.
+type Single = (Vec<u8>, Answer<(Arc<Batch>, usize)>);
+/// Digests whose caller wants the commitments that they are under.
+type Bulk = (Digests, Answer<Vec<[u8; 44]>>);
 
 #[derive(Default)]
 struct Waiting {
-    singles: VecDeque<(Vec<u8>, Answer<(Arc<Batch>, usize)>)>,
-    bulk: VecDeque<(Digests, Answer<Vec<[u8; 44]>>)>,
+    singles: VecDeque<Single>,
+    bulk: VecDeque<Bulk>,
     leaves: usize,
     closed: bool,
 }
@@ -271,7 +275,7 @@ impl Journal {
 type Built = (Vec<Arc<Batch>>, Vec<NewBatch>, Vec<(Vec<[u8; 44]>, Answer<Vec<[u8; 44]>>)>);
 
 /// Singles and bulk share batches; a bulk request learns the commitments of those that its digests are in.
-fn build(key: &[u8], singles: Vec<Vec<u8>>, bulk: VecDeque<(Digests, Answer<Vec<[u8; 44]>>)>) -> Built {
+fn build(key: &[u8], singles: Vec<Vec<u8>>, bulk: VecDeque<Bulk>) -> Built {
     let digests: Vec<&[u8]> =
         singles.iter().map(Vec::as_slice).chain(bulk.iter().flat_map(|(digests, _)| digests.iter())).collect();
     let (batches, rows): (Vec<_>, Vec<_>) = digests

@@ -210,10 +210,10 @@ impl Stamper {
                 _ = stop.changed() => {}
             }
         }
-        if let Some(lease) = self.lease.take() {
-            if let Err(error) = self.store.release_lease(&lease).await {
-                tracing::warn!(%error, "the stamper's lease could not be given back; it expires by itself");
-            }
+        if let Some(lease) = self.lease.take()
+            && let Err(error) = self.store.release_lease(&lease).await
+        {
+            tracing::warn!(%error, "the stamper's lease could not be given back; it expires by itself");
         }
         self.calendar.report(false, None).await;
     }

@@ -249,11 +249,12 @@ impl Setup {
         let timestamp = Timestamp::from_bytes(digest, &proof).expect("a proof");
         let (root, attestation, _) = timestamp.attestations().next().expect("attested");
         assert_eq!(*attestation, Attestation::Bitcoin { height: u64::from(height) });
-        let chain = self.world.0.lock().unwrap();
-        assert_eq!(chain.active[height as usize], block_hash);
-        assert_eq!(root[..], chain.blocks[&block_hash].header.merkle_root.to_byte_array());
-        assert_eq!(chain.confirmed().filter(|tx| tx.compute_txid() == txid).count(), 1);
-        drop(chain);
+        {
+            let chain = self.world.0.lock().unwrap();
+            assert_eq!(chain.active[height as usize], block_hash);
+            assert_eq!(root[..], chain.blocks[&block_hash].header.merkle_root.to_byte_array());
+            assert_eq!(chain.confirmed().filter(|tx| tx.compute_txid() == txid).count(), 1);
+        }
         let Lookup::Complete(rest) = self.calendar.timestamp(&status.commitment).await.unwrap() else { panic!() };
         let rest = Timestamp::from_bytes(status.commitment, &rest).unwrap();
         assert_eq!(rest.attestations().next().unwrap().0, root, "both ways lead to the same root");
