@@ -26,6 +26,8 @@ use tokio::{
 pub(crate) const COMMITMENTS_IN_CHUNK: usize = 256;
 /// Digests with one keyed hash that a look-up tells apart; equal digests beyond are not listed.
 const CANDIDATES: usize = 1000;
+/// Leaves that a look-up reads at a time from batches that are in no run.
+const LEAVES_SEARCHED: i64 = 65_536;
 /// Most digests of one bulk request: one database transaction.
 pub const MAX_BULK: usize = 1 << 20;
 const ERROR_KEY: &str = "stamp-error";
@@ -551,17 +553,29 @@ impl Calendar {
                 found.push((batch, leaf));
             }
         }
-        for (batch, chunk, leaves) in candidates.unindexed {
-            if found.len() >= limit {
-                break;
-            }
-            let leaves = Digests::decode(&leaves)
-                .ok_or_else(|| CalendarError::Damaged(format!("batch {batch} has a chunk that cannot be read")))?;
-            for (index, _) in leaves.iter().enumerate().filter(|(_, leaf)| *leaf == digest) {
-                let leaf = chunk * LEAVES_IN_CHUNK as i64 + index as i64;
-                let row = self.inner.store.batch(batch).await?;
-                if let (Some(row), Ok(leaf), true) = (row, u16::try_from(leaf), found.len() < limit) {
-                    found.push((row, leaf));
+        // What is in no run yet is searched, some megabytes at a time.
+        let mut rest = candidates.unindexed.as_slice();
+        while let (Some((first, _)), true) = (rest.first(), found.len() < limit) {
+            let mut leaves = 0;
+            let fits = rest.iter().take_while(|(_, count)| {
+                leaves += count;
+                leaves <= LEAVES_SEARCHED
+            });
+            let (part, after) = rest.split_at(fits.count().max(1));
+            rest = after;
+            let last = part.last().map_or(*first, |(batch, _)| *batch);
+            for (batch, chunk, leaves) in self.inner.store.leaf_rows(*first, last).await? {
+                if part.binary_search_by_key(&batch, |(batch, _)| *batch).is_err() {
+                    continue;
+                }
+                let leaves = Digests::decode(&leaves)
+                    .ok_or_else(|| CalendarError::Damaged(format!("batch {batch} has a chunk that cannot be read")))?;
+                for (index, _) in leaves.iter().enumerate().filter(|(_, leaf)| *leaf == digest) {
+                    let leaf = chunk * LEAVES_IN_CHUNK as i64 + index as i64;
+                    let row = self.inner.store.batch(batch).await?;
+                    if let (Some(row), Ok(leaf), true) = (row, u16::try_from(leaf), found.len() < limit) {
+                        found.push((row, leaf));
+                    }
                 }
             }
         }

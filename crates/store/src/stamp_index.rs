@@ -66,6 +66,21 @@ impl Store {
         rows.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The encoded chunks of the batches `first..=last`, by number, in order: (batch, chunk, encoded digests).
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn leaf_rows(&self, first: i64, last: i64) -> Result<Vec<(i64, i64, Vec<u8>)>, StoreError> {
+        let sql = "SELECT id, leaves FROM stamp_leaves WHERE id >= $1 AND id < $2 ORDER BY id";
+        let rows = self.fetch_all(sql, args![first * CHUNKS_IN_BATCH, (last + 1) * CHUNKS_IN_BATCH]).await?;
+        rows.iter()
+            .map(|row| {
+                let id: i64 = row.get(0)?;
+                Ok((id / CHUNKS_IN_BATCH, id % CHUNKS_IN_BATCH, row.get(1)?))
+            })
+            .collect()
+    }
+
     /// Up to `limit` pages of a run after the page that begins with `after`.
     ///
     /// # Errors
@@ -77,7 +92,7 @@ impl Store {
     }
 
     /// Where digests with this 8-byte hash may be: (batch, leaf), at most `limit` from the runs, in order; and the
-    /// batches that are in no run yet, with their chunks still to be searched. All of one state of the database.
+    /// batches that are in no run yet. All of one state of the database.
     ///
     /// # Errors
     /// The database failed.
@@ -109,15 +124,9 @@ impl Store {
             }
         }
         let from = watermark(transaction.meta(WATERMARK).await?)?;
-        let sql = "SELECT b.id, l.id, l.leaves FROM stamp_batches b \
-                   JOIN stamp_leaves l ON l.id >= b.id * 64 AND l.id < b.id * 64 + 64 \
-                   WHERE b.seq > $1 OR b.seq IS NULL ORDER BY l.id";
+        let sql = "SELECT id, leaf_count FROM stamp_batches WHERE seq > $1 OR seq IS NULL ORDER BY id";
         let rows = transaction.fetch_all(sql, args![from]).await?;
-        let mut unindexed = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let batch: i64 = row.get(0)?;
-            unindexed.push((batch, row.get::<i64>(1)? - batch * CHUNKS_IN_BATCH, row.get(2)?));
-        }
+        let unindexed = rows.iter().map(|row| Ok((row.get(0)?, row.get(1)?))).collect::<Result<_, StoreError>>()?;
         transaction.commit().await?;
         found.sort_unstable();
         Ok(Candidates { found, unindexed })
@@ -129,8 +138,8 @@ impl Store {
 pub struct Candidates {
     /// (batch, leaf) by the runs; the hash is equal, the digest perhaps not.
     pub found: Vec<(i64, u16)>,
-    /// (batch, chunk, encoded digests) of batches that are in no run.
-    pub unindexed: Vec<(i64, i64, Vec<u8>)>,
+    /// (batch, leaves) of the batches that are in no run, in order: their digests are still to be searched.
+    pub unindexed: Vec<(i64, i64)>,
 }
 
 /// The key of a leaf.
