@@ -273,7 +273,7 @@ async fn mine_first_blocks(node: &Arc<Node>, reward: &ScriptBuf) -> Result<(), C
     if missing == 0 {
         return Ok(());
     }
-    let bar = terminal::bar("mining the first blocks", u64::from(missing));
+    let bar = terminal::blocks_bar("mining the first blocks", u64::from(missing));
     let mining = {
         let (node, reward, bar) = (node.clone(), reward.clone(), bar.clone());
         blocking(move || node.generate(missing, &reward, &mut |done| bar.set_position(u64::from(done))))
@@ -296,7 +296,7 @@ async fn sync_wallet(wallet: &Wallet, source: &Arc<dyn ChainSource>) -> Result<(
     wallet
         .sync(source, |height, tip| {
             if tip.saturating_sub(start) >= SHOW_PROGRESS_FROM {
-                let bar = bar.get_or_init(|| terminal::bar("reading blocks", u64::from(tip - start)));
+                let bar = bar.get_or_init(|| terminal::blocks_bar("reading blocks", u64::from(tip - start)));
                 bar.set_position(u64::from(height.saturating_sub(start)));
             }
         })

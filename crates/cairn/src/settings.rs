@@ -11,8 +11,11 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-/// Variables under `CAIRN_` that are flags of the command line, not keys of the file.
-const FLAG_VARIABLES: [&str; 3] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER"];
+/// How the program was called, as its hints should say it.
+pub(crate) const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
+
+/// Variables under `CAIRN_` that are of the command line, not keys of the file.
+const FLAG_VARIABLES: [&str; 4] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER", COMMAND_VARIABLE];
 
 /// Variables of the deployment documents, and the key that each sets.
 const DOCUMENT_VARIABLES: [(&str, &str); 4] = [

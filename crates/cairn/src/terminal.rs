@@ -1,16 +1,39 @@
-//! What people see: progress on anything over a second, nothing of it where no terminal is attached.
+//! What people see: results on stdout; progress on stderr, where that is a terminal.
 
+use crate::error::CliError;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
 
-/// A bar of `length` steps on stderr, hidden where stderr is no terminal.
-pub(crate) fn bar(what: &'static str, length: u64) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{msg:<24} [{bar:30}] {pos}/{len} {eta}")
-        .expect("the template is a constant that parses")
-        .progress_chars("=> ");
-    ProgressBar::with_draw_target(Some(length), target).with_style(style).with_message(what)
+fn target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+}
+
+fn bar(template: &'static str, length: u64, what: &'static str) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
+    ProgressBar::with_draw_target(Some(length), target()).with_style(style.progress_chars("=> ")).with_message(what)
+}
+
+/// A bar over `length` bytes; with a length of 0 it only counts.
+pub(crate) fn bytes_bar(what: &'static str, length: u64) -> ProgressBar {
+    let template = if length == 0 {
+        "{msg} {bytes} {bytes_per_sec}"
+    } else {
+        "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+    };
+    bar(template, length, what)
+}
+
+/// A bar over `length` blocks.
+pub(crate) fn blocks_bar(what: &'static str, length: u64) -> ProgressBar {
+    bar("{msg} [{bar:30}] {pos}/{len} {eta}", length, what)
+}
+
+/// A bar over a few steps whose names are its message; it counts the seconds, since nobody knows when a block comes.
+pub(crate) fn steps_bar(what: &'static str, steps: u64) -> ProgressBar {
+    let bar = bar("[{bar:30}] {elapsed} {msg}", steps, what);
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
 }
 
 /// Names and values, one a line, the values aligned.
@@ -18,4 +41,15 @@ pub(crate) fn aligned(rows: &[(&str, String)]) -> String {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("  {name:<width$}  {value}")).collect();
     lines.join("\n")
+}
+
+/// Prints a result. A reader that has gone away, such as `head`, is no failure.
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::failed(format!("standard output cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
 }

@@ -1,7 +1,7 @@
 //! Files: hashed in constant memory, proofs read and written whole or not at all.
 
-use crate::client::screen;
 use crate::error::CliError;
+use crate::terminal;
 use cairn_stamp::ots::{DetachedTimestampFile, FileHash, MAX_PROOF_SIZE};
 use sha2::Digest;
 use std::fs::{self, File, OpenOptions};
@@ -52,7 +52,7 @@ fn digest_with<D: Digest>(mut digest: D, input: &mut dyn Read, length: u64) -> i
             Err(error) => return Err(error),
         }
         if started.elapsed() > Duration::from_secs(1) {
-            bar.get_or_insert_with(|| screen::bytes_bar("hashing", length)).set_position(done);
+            bar.get_or_insert_with(|| terminal::bytes_bar("hashing", length)).set_position(done);
         }
     }
     if let Some(bar) = bar {

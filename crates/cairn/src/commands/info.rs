@@ -1,8 +1,8 @@
 //! `cairn info`: a proof as a tree that people can read.
 
 use crate::client::files;
-use crate::client::screen;
 use crate::error::CliError;
+use crate::terminal;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use cairn_stamp::ots::{Attestation, DetachedTimestampFile, NodeId, Op, Timestamp};
@@ -25,7 +25,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
     let proof = files::read_proof(&args.proof)?;
-    screen::print(&if args.json { format!("{:#}\n", as_json(&proof)) } else { as_text(&proof) })?;
+    terminal::print(&if args.json { format!("{:#}\n", as_json(&proof)) } else { as_text(&proof) })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -2,8 +2,8 @@
 
 use crate::client::calendar::{self, Allowed, Upgrader};
 use crate::client::files::{self, Existing, STDIN};
-use crate::client::screen;
 use crate::error::{CliError, exit};
+use crate::terminal;
 use bitcoin::hex::DisplayHex;
 use cairn_stamp::ots::{DetachedTimestampFile, FileHash, MerkleTree, OtsError, Timestamp, nonced};
 use serde_json::json;
@@ -168,6 +168,9 @@ fn submit(calendars: &[String], tip: &[u8; 32], timeout: Duration) -> Result<Tim
     Ok(timestamp)
 }
 
+/// In the calendar, in a transaction, in a block, deep enough.
+const WAIT_STEPS: u64 = 4;
+
 /// Asks until a block has it. A second between questions to this machine, half a minute to others.
 fn wait(
     tip: &mut Timestamp,
@@ -180,7 +183,8 @@ fn wait(
     let upgrader = Upgrader { allowed: &allowed, instead: calendars, timeout };
     let near = calendars.iter().all(|url| url.contains("//127.") || url.contains("//localhost") || url == server);
     let interval = Duration::from_secs(if near { 1 } else { 30 });
-    let bar = screen::spinner("waiting for a block");
+    let bar = terminal::steps_bar("in the calendar", WAIT_STEPS);
+    bar.set_position(1);
     while !tip.is_complete() {
         let asked = tip.clone();
         let upgrade = upgrader.upgrade(&asked, |more| tip.merge_anywhere(more));
@@ -188,6 +192,9 @@ fn wait(
             break;
         }
         if let Some((_, text)) = upgrade.said.first() {
+            // The reference server's words for a transaction that is in a block, but not deep enough.
+            let confirming = text.contains("waiting for") && text.contains("confirmation");
+            bar.set_position(if confirming { 3 } else { 2 });
             bar.set_message(text.clone());
         }
         if upgrade.changed {
@@ -225,7 +232,7 @@ fn report(args: &Args, stamped: &[Stamped]) -> Result<(), CliError> {
                 })
             })
             .collect();
-        return screen::print(&format!("{:#}\n", json!(list)));
+        return terminal::print(&format!("{:#}\n", json!(list)));
     }
     for one in stamped.iter().filter(|one| one.output != Path::new(STDIN)) {
         let state = if one.proof.timestamp().is_complete() {
@@ -233,7 +240,7 @@ fn report(args: &Args, stamped: &[Stamped]) -> Result<(), CliError> {
         } else {
             "pending: `cairn upgrade` completes it once a block has it"
         };
-        screen::print(&format!("{}  {state}\n", one.output.display()))?;
+        terminal::print(&format!("{}  {state}\n", one.output.display()))?;
     }
     Ok(())
 }

@@ -71,9 +71,11 @@ fn banner(server: &Server) -> String {
         ("data", server.data_dir().display().to_string()),
         ("blocks", server.schedule()),
     ]);
+    // `./run` says how it was called, since a program that it built is on nobody's path.
+    let command = std::env::var(settings::COMMAND_VARIABLE).unwrap_or_else(|_| "cairn".into());
     let flag = if http.port() == 8080 { String::new() } else { format!(" --server http://{http}") };
     format!(
-        "\ncairn {} is ready\n\n{addresses}\n\nTry next:\n  cairn stamp --wait README.md{flag}\n  cairn verify README.md{flag}\n  \
+        "\ncairn {} is ready\n\n{addresses}\n\nTry next:\n  {command} stamp --wait README.md{flag}\n  {command} verify README.md{flag}\n  \
          curl http://{http}/api/v1/blockchain\n\nCtrl-C stops it.",
         env!("CARGO_PKG_VERSION")
     )

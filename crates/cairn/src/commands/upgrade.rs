@@ -2,8 +2,8 @@
 
 use crate::client::calendar::{Allowed, Upgrader};
 use crate::client::files::{self, Existing};
-use crate::client::screen;
 use crate::error::{CliError, exit};
+use crate::terminal;
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, CliError> {
         }
     }
     if args.json {
-        screen::print(&format!("{:#}\n", json!(list)))?;
+        terminal::print(&format!("{:#}\n", json!(list)))?;
     }
     Ok(ExitCode::from(match (failed, pending) {
         (true, _) => exit::FAILED,
@@ -94,7 +94,7 @@ fn upgrade(args: &Args, upgrader: &Upgrader<'_>, path: &Path) -> Result<(bool, s
             (false, true) => "pending, but with more than before",
             (false, false) => "pending",
         };
-        screen::print(&format!("{name}  {state}\n"))?;
+        terminal::print(&format!("{name}  {state}\n"))?;
     }
     Ok((complete, json!({"proof": path.to_string_lossy(), "complete": complete, "changed": changed})))
 }

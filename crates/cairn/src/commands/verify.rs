@@ -3,8 +3,9 @@
 use super::info::attestation_json;
 use crate::client::calendar::{Allowed, Upgrader};
 use crate::client::headers::Source;
-use crate::client::{files, screen, time};
+use crate::client::{files, time};
 use crate::error::{CliError, exit};
+use crate::terminal;
 use bitcoin::hex::{DisplayHex, FromHex};
 use cairn_stamp::ots::DetachedTimestampFile;
 use cairn_stamp::verify::{Finding, Outcome, Verdict, verdict, verify};
@@ -198,11 +199,11 @@ fn conclude(
 fn answer(args: &Args, code: u8, message: &str, remedy: &str, mut value: Value) -> Result<ExitCode, CliError> {
     if args.json {
         value["message"] = json!(message);
-        screen::print(&format!("{value:#}\n"))?;
+        terminal::print(&format!("{value:#}\n"))?;
         return Ok(ExitCode::from(code));
     }
     if code == exit::DONE {
-        screen::print(&format!("{message}\n"))?;
+        terminal::print(&format!("{message}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     Err(CliError { code, message: message.to_owned(), remedy: Some(remedy.to_owned()) })
