@@ -7,7 +7,6 @@
 //! | [`state`] | what the handlers share |
 //! | [`http`] | the HTTP routes |
 //! | [`rpc`] | JSON-RPC |
-//! | [`stamping`] | what the API asks of the calendar |
 //!
 //! The binary boots it with [`serve_http`] and [`serve_rpc`]. It has no logic: it authenticates, validates, calls a room
 //! and renders. It may not know SQL, and it may not block the event loop: what reads disks or validates goes to blocking
@@ -18,7 +17,6 @@ pub mod http;
 pub mod keys;
 pub mod rpc;
 mod serve;
-pub mod stamping;
 pub mod state;
 
 pub use config::ApiConfig;

@@ -4,8 +4,8 @@ use crate::config::ApiConfig;
 use crate::http::events::{EventHub, describe};
 use crate::http::metrics;
 use crate::keys::Key;
-use crate::stamping::Stamping;
 use cairn_node::Node;
+use cairn_stamp::Calendar;
 use cairn_store::Store;
 use cairn_wallet::Wallet;
 use std::ops::Deref;
@@ -30,8 +30,8 @@ pub struct Inner {
     pub store: Store,
     /// The wallet.
     pub wallet: Arc<Wallet>,
-    /// Stamping.
-    pub calendar: Arc<dyn Stamping>,
+    /// The calendar.
+    pub calendar: Calendar,
     /// Settings.
     pub config: ApiConfig,
     /// Cancelled by JSON-RPC's `stop`: asks the whole process to stop.
@@ -58,7 +58,7 @@ impl AppState {
         node: Arc<Node>,
         store: Store,
         wallet: Arc<Wallet>,
-        calendar: Arc<dyn Stamping>,
+        calendar: Calendar,
         config: ApiConfig,
         stop: CancellationToken,
     ) -> AppState {

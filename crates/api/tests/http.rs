@@ -229,7 +229,7 @@ async fn keys_that_documents_print_stay_on_loopback() {
         state.node.clone(),
         state.store.clone(),
         state.wallet.clone(),
-        api.stamps.clone(),
+        api.state.calendar.clone(),
         config,
         CancellationToken::new(),
     );

@@ -136,7 +136,7 @@ impl Server {
             node.clone(),
             store.clone(),
             wallet.clone(),
-            Arc::new(calendar.clone()),
+            calendar.clone(),
             api_config(resolved)?,
             stop.clone(),
         );

@@ -4,20 +4,19 @@
 //! These are the hot routes: nothing stands in front of them but the router, and they count through handles made once.
 
 use super::metrics::HotRoute;
-use crate::stamping::Lookup;
+use super::problem::Problem;
 use crate::state::AppState;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bitcoin::hex::FromHex;
+use cairn_stamp::Lookup;
+use cairn_stamp::digests::MAX_DIGEST;
 use std::sync::LazyLock;
 use std::time::Instant;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
-
-/// Longest digest that is stamped, bytes, as the reference's `MAX_DIGEST_LENGTH`.
-pub(crate) const MAX_DIGEST_LENGTH: usize = 64;
 
 const TEXT: &str = "text/plain";
 const OCTETS: &str = "application/octet-stream";
@@ -80,16 +79,16 @@ async fn stamp(state: &AppState, request: Request) -> Response {
     let Some(length) = length.and_then(|length| length.to_str().ok()?.trim().parse::<u64>().ok()) else {
         return answer(StatusCode::BAD_REQUEST, TEXT, None, "invalid Content-Length");
     };
-    if length > MAX_DIGEST_LENGTH as u64 {
+    if length > MAX_DIGEST as u64 {
         return answer(StatusCode::BAD_REQUEST, TEXT, None, "digest too long");
     }
-    let Ok(digest) = axum::body::to_bytes(request.into_body(), MAX_DIGEST_LENGTH).await else {
+    let Ok(digest) = axum::body::to_bytes(request.into_body(), MAX_DIGEST).await else {
         // The client broke off; nobody reads this.
         return answer(StatusCode::BAD_REQUEST, TEXT, None, "invalid Content-Length");
     };
     match state.calendar.submit(&digest).await {
         Ok(timestamp) => answer(StatusCode::OK, OCTETS, None, timestamp),
-        Err(error) => super::stamps::problem(&error).into_response(),
+        Err(error) => Problem::from(error).into_response(),
     }
 }
 
@@ -129,7 +128,7 @@ async fn look_up(state: &AppState, commitment: &[u8]) -> Response {
         Ok(Lookup::Complete(timestamp)) => answer(StatusCode::OK, OCTETS, Some(FOR_EVER), timestamp),
         Ok(Lookup::Pending(reason)) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), reason),
         Ok(Lookup::NotFound(reason)) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), reason),
-        Err(error) => super::stamps::problem(&error).into_response(),
+        Err(error) => Problem::from(error).into_response(),
     }
 }
 
@@ -146,7 +145,7 @@ async fn tip(State(state): State<AppState>) -> Response {
     let response = match state.calendar.tip().await {
         Ok(Some(tip)) => answer(StatusCode::OK, OCTETS, Some(TEN_SECONDS), tip.to_vec()),
         Ok(None) => answer(StatusCode::NOT_FOUND, TEXT, None, ""),
-        Err(error) => super::stamps::problem(&error).into_response(),
+        Err(error) => Problem::from(error).into_response(),
     };
     TIP.note(since, response.status());
     response

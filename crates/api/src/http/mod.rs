@@ -8,7 +8,8 @@
 //! | [`chain`], [`transactions`], [`search`] | reading the chain |
 //! | `events` | server-sent events |
 //! | `calendar` | the OpenTimestamps calendar protocol: the hot routes, with nothing in front of them |
-//! | [`stamps`], `upload` | stamping over JSON, uploads and bulk; states and proofs |
+//! | [`submit`], `upload` | stamping over JSON, uploads and bulk |
+//! | [`stamps`] | states and proofs |
 //! | [`verify`] | what a proof proves |
 //! | `index` | the page at `/` |
 //! | [`wallet`] | the wallet, for holders of its key |
@@ -28,6 +29,7 @@ mod openapi;
 pub mod problem;
 pub mod search;
 pub mod stamps;
+pub mod submit;
 pub mod transactions;
 mod upload;
 pub mod verify;
@@ -113,7 +115,7 @@ fn api() -> OpenApiRouter<AppState> {
 fn long_running() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(events::events))
-        .routes(routes!(stamps::stamp))
+        .routes(routes!(submit::stamp))
         .routes(routes!(admin::start))
         .routes(routes!(admin::generate))
 }

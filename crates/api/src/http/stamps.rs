@@ -1,61 +1,29 @@
-//! Stamping: files, texts and digests in; states and proofs out.
+//! Stamps: how far they are, and their proofs.
 
-use super::calendar::MAX_DIGEST_LENGTH;
 use super::health::Check;
 use super::metrics::count;
 use super::problem::{ApiPath, Problem};
-use super::upload::{hash_body, hash_form, read_limited};
-use crate::stamping::{Digests, StampEvent, StampState, StampStatus, StampingError};
 use crate::state::AppState;
 use axum::Json;
-use axum::extract::{FromRequest as _, Multipart, Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bitcoin::hex::{DisplayHex as _, FromHex as _};
-use serde::{Deserialize, Serialize};
+use cairn_stamp::digests::MAX_DIGEST;
+use cairn_stamp::ots::{DetachedTimestampFile, FileHash, Timestamp};
+use cairn_stamp::{CalendarError, StampEvent, StampState, StampStatus, SubmitError};
+use cairn_store::StoreError;
+use serde::Serialize;
 use serde_json::json;
-use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
-/// Raw bulk: digests of 32 bytes, one after the other.
-const RAW_DIGESTS: &str = "application/vnd.cairn.digests";
-/// Bytes of a digest in the raw bulk form.
-const RAW_DIGEST_LENGTH: usize = 32;
-
-/// What to stamp: exactly one of the two.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct StampRequest {
-    /// Digests in hex, up to 64 bytes each; 1 to 65,536 of them unless the server is set otherwise.
-    digests: Option<Vec<String>>,
-    /// A text, whose SHA-256 is stamped.
-    text: Option<String>,
-}
-
-/// What was stamped. It is durable.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Stamped {
-    /// How many digests.
-    accepted: usize,
-    /// What was hashed here, in order; empty for digests that the client knows already.
-    stamps: Vec<StampedItem>,
-}
-
-/// One thing that was hashed and stamped.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct StampedItem {
-    /// Name of the file, if it had one.
-    name: Option<String>,
-    /// SHA-256, hex.
-    digest: String,
-    /// Bytes.
-    size: u64,
-    /// Where its state is.
-    href: String,
-}
+/// Bytes of a SHA-256, the only digest that a proof file is made for: 20 bytes may be a SHA-1 or a RIPEMD-160.
+pub(super) const SHA256_LENGTH: usize = 32;
+/// What a calendar's answer is called by the clients that ask for it.
+const BARE_TIMESTAMP: &str = "application/vnd.opentimestamps.v1";
 
 /// A digest of hex text; the problem names its place.
-fn parse_digest(text: &str, index: Option<usize>) -> Result<Vec<u8>, Problem> {
+pub(super) fn parse_digest(text: &str, index: Option<usize>) -> Result<Vec<u8>, Problem> {
     let wrong = |why: String| {
         let place = index.map(|index| format!("digest {index}: ")).unwrap_or_default();
         let problem =
@@ -66,140 +34,40 @@ fn parse_digest(text: &str, index: Option<usize>) -> Result<Vec<u8>, Problem> {
         }
     };
     let digest = Vec::from_hex(text).map_err(|error| wrong(format!("it is not hex ({error})")))?;
-    if digest.len() > MAX_DIGEST_LENGTH {
-        return Err(wrong(format!("it has {} bytes, {MAX_DIGEST_LENGTH} are allowed", digest.len())));
+    if digest.len() > MAX_DIGEST {
+        return Err(wrong(format!("it has {} bytes, {MAX_DIGEST} are allowed", digest.len())));
     }
     Ok(digest)
 }
 
-fn check_count(count: usize, limit: usize) -> Result<(), Problem> {
-    if count == 0 {
-        return Err(Problem::unprocessable("there is no digest: send at least one"));
-    }
-    if count > limit {
-        let detail = format!("{count} digests are too many: send at most {limit} in a request");
-        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
-    }
-    Ok(())
-}
-
-/// Stamp a file, a text, or digests in bulk.
-///
-/// `application/json`: `digests` or `text`. `application/vnd.cairn.digests`: 32-byte digests one after the other, the
-/// fastest form. `multipart/form-data`: files. `application/octet-stream`: one file. Files are hashed as they come and may
-/// have any size. All is durable when the answer comes; one bad digest refuses the whole request.
-#[utoipa::path(
-    post, path = "/api/v1/stamps", tag = "stamps",
-    request_body(content(
-        (StampRequest = "application/json"),
-        (Vec<u8> = "application/octet-stream"),
-        (Vec<u8> = "application/vnd.cairn.digests"),
-        (Vec<u8> = "multipart/form-data"),
-    )),
-    responses(
-        (status = 201, body = Stamped),
-        (status = 400, body = Problem, content_type = "application/problem+json"),
-        (status = 413, body = Problem, content_type = "application/problem+json"),
-        (status = 415, body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A bad digest; `index` is its place", body = Problem, content_type = "application/problem+json"),
-        (status = 503, body = Problem, content_type = "application/problem+json"),
-    )
-)]
-pub(crate) async fn stamp(
-    State(state): State<AppState>,
-    request: Request,
-) -> Result<(StatusCode, Json<Stamped>), Problem> {
-    let config = &state.config;
-    let idle = config.upload_idle();
-    let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let files = match essence.as_str() {
-        "application/json" => {
-            let body = read_limited(request.into_body(), config.max_body_bytes, idle).await?;
-            let request: StampRequest =
-                serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("the body: {error}")))?;
-            match (request.digests, request.text) {
-                (Some(digests), None) => {
-                    check_count(digests.len(), config.max_bulk_digests)?;
-                    let mut all = Digests::new();
-                    for (index, text) in digests.iter().enumerate() {
-                        all.push(&parse_digest(text, Some(index))?);
-                    }
-                    return bulk(&state, all).await;
-                }
-                (None, Some(text)) => vec![(None, Sha256::digest(&text).into(), text.len() as u64)],
-                _ => return Err(Problem::unprocessable("give either digests or text")),
-            }
-        }
-        RAW_DIGESTS => {
-            let limit = config.max_bulk_digests.saturating_mul(RAW_DIGEST_LENGTH);
-            let body = read_limited(request.into_body(), limit, idle).await?;
-            if body.len() % RAW_DIGEST_LENGTH != 0 {
-                let index = body.len() / RAW_DIGEST_LENGTH;
-                return Err(Problem::unprocessable(format!(
-                    "the last digest, {index}, has {} of {RAW_DIGEST_LENGTH} bytes; nothing was stamped",
-                    body.len() % RAW_DIGEST_LENGTH
-                ))
-                .of_kind("bad-digest", "Bad digest")
-                .with("index", index));
-            }
-            check_count(body.len() / RAW_DIGEST_LENGTH, config.max_bulk_digests)?;
-            let mut all = Digests::new();
-            for digest in body.chunks_exact(RAW_DIGEST_LENGTH) {
-                all.push(digest);
-            }
-            return bulk(&state, all).await;
-        }
-        "application/octet-stream" => {
-            let hashed = hash_body(request.into_body(), idle).await?;
-            vec![(hashed.name, hashed.digest, hashed.size)]
-        }
-        "multipart/form-data" => {
-            let form = Multipart::from_request(request, &state)
-                .await
-                .map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
-            let files = hash_form(form, idle).await?;
-            if files.is_empty() {
-                return Err(Problem::unprocessable("the form has no file: send at least one"));
-            }
-            files.into_iter().map(|file| (file.name, file.digest, file.size)).collect()
-        }
-        _ => {
-            return Err(Problem::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                format!(
-                    "send application/json, application/octet-stream, multipart/form-data or {RAW_DIGESTS}, not {:?}",
-                    content_type.unwrap_or("no Content-Type")
-                ),
-            ));
-        }
-    };
-    let mut all = Digests::new();
-    for (_, digest, _) in &files {
-        all.push(digest);
-    }
-    state.calendar.submit_bulk(all).await.map_err(|e| problem(&e))?;
-    let stamps: Vec<StampedItem> = files
-        .into_iter()
-        .map(|(name, digest, size): (Option<String>, [u8; 32], u64)| {
-            let digest = digest.to_lower_hex_string();
-            StampedItem { name, size, href: format!("/api/v1/stamps/{digest}"), digest }
-        })
-        .collect();
-    Ok((StatusCode::CREATED, Json(Stamped { accepted: stamps.len(), stamps })))
-}
-
-async fn bulk(state: &AppState, digests: Digests) -> Result<(StatusCode, Json<Stamped>), Problem> {
-    let accepted = digests.len();
-    state.calendar.submit_bulk(digests).await.map_err(|error| problem(&error))?;
-    Ok((StatusCode::CREATED, Json(Stamped { accepted, stamps: Vec::new() })))
-}
-
-/// Why stamping did not answer.
-pub(super) fn problem(error: &StampingError) -> Problem {
+/// What came of the database: damage does not pass, a lock that is held and a full disk do.
+fn database(error: &StoreError, detail: String) -> Problem {
     match error {
-        StampingError::Unavailable(why) => Problem::unavailable(format!("{why}; nothing was stamped")),
-        StampingError::Internal(_) => Problem::internal(error),
+        StoreError::Damaged(_) | StoreError::Row(_) => Problem::internal(&detail),
+        _ => Problem::unavailable(detail),
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Problem {
+        let detail = format!("{error}; nothing was stamped");
+        match error {
+            SubmitError::TooLong => Problem::unprocessable(detail),
+            SubmitError::TooMany => Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            SubmitError::Busy | SubmitError::Stopping => Problem::unavailable(detail),
+            SubmitError::Store(error) => database(&error, detail),
+            _ => Problem::internal(&detail),
+        }
+    }
+}
+
+impl From<CalendarError> for Problem {
+    fn from(error: CalendarError) -> Problem {
+        let detail = error.to_string();
+        match error {
+            CalendarError::Store(error) => database(&error, detail),
+            _ => Problem::internal(&detail),
+        }
     }
 }
 
@@ -230,6 +98,16 @@ pub struct StampView {
     proof: Option<String>,
 }
 
+/// Where the state of a digest is.
+pub(super) fn state_of(digest: &str) -> String {
+    format!("/api/v1/stamps/{digest}")
+}
+
+/// Where the proof file of a SHA-256 is.
+pub(super) fn proof_of(digest: &str) -> String {
+    format!("{}/proof", state_of(digest))
+}
+
 fn view(digest: &[u8], status: &StampStatus) -> StampView {
     let hex = digest.to_lower_hex_string();
     let mut out = StampView {
@@ -242,7 +120,7 @@ fn view(digest: &[u8], status: &StampStatus) -> StampView {
         block_height: None,
         block_hash: None,
         block_time: None,
-        proof: (digest.len() == RAW_DIGEST_LENGTH).then(|| format!("/api/v1/stamps/{hex}/proof")),
+        proof: (digest.len() == SHA256_LENGTH).then(|| proof_of(&hex)),
         digest: hex,
     };
     match &status.state {
@@ -304,43 +182,58 @@ pub(crate) async fn status(
     ApiPath(text): ApiPath<String>,
 ) -> Result<Json<StampView>, Problem> {
     let digest = parse_digest(&text, None)?;
-    match state.calendar.status(&digest).await.map_err(|error| problem(&error))? {
-        Some(status) => Ok(Json(view(&digest, &status))),
-        None => Err(not_stamped(&text)),
-    }
+    let status = state.calendar.status(&digest).await?.ok_or_else(|| not_stamped(&text))?;
+    Ok(Json(view(&digest, &status)))
 }
 
-/// The proof of a stamped SHA-256 as an `.ots` file, as complete as it can be now.
+/// The proof of a digest, as complete as it can be now.
+///
+/// An `.ots` file for a digest of 32 bytes, a SHA-256. Asked for `application/vnd.opentimestamps.v1`, it is the bare
+/// serialised timestamp instead, of a digest of any length: what the calendar's clients put into files of their own.
 #[utoipa::path(
     get, path = "/api/v1/stamps/{digest}/proof", tag = "stamps", params(("digest" = String, Path, description = "Hex")),
     responses(
-        (status = 200, description = "An .ots file", content_type = "application/octet-stream"),
+        (status = 200, description = "The proof", content(
+            (Vec<u8> = "application/octet-stream"),
+            (Vec<u8> = "application/vnd.opentimestamps.v1"),
+        )),
         (status = 404, body = Problem, content_type = "application/problem+json"),
         (status = 422, body = Problem, content_type = "application/problem+json"),
     )
 )]
-pub(crate) async fn proof(State(state): State<AppState>, ApiPath(text): ApiPath<String>) -> Result<Response, Problem> {
+pub(crate) async fn proof(
+    State(state): State<AppState>,
+    ApiPath(text): ApiPath<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let digest = parse_digest(&text, None)?;
-    if digest.len() != RAW_DIGEST_LENGTH {
-        return Err(Problem::unprocessable("proofs are files for a SHA-256: the digest must have 32 bytes"));
+    let bare = headers.get(header::ACCEPT).is_some_and(|accept| accept == BARE_TIMESTAMP);
+    if !bare && digest.len() != SHA256_LENGTH {
+        return Err(Problem::unprocessable(format!(
+            "a proof file is for a SHA-256, and this digest has {} of {SHA256_LENGTH} bytes: send \
+             \"Accept: {BARE_TIMESTAMP}\" for its bare timestamp",
+            digest.len()
+        )));
     }
-    let Some(proof) = state.calendar.proof(&digest).await.map_err(|error| problem(&error))? else {
-        return Err(not_stamped(&text));
-    };
-    let mut response = proof.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    let timestamp = state.calendar.proof(&digest).await?.ok_or_else(|| not_stamped(&text))?;
+    let vary = (header::VARY, HeaderValue::from_static("Accept"));
+    if bare {
+        let kind = (header::CONTENT_TYPE, HeaderValue::from_static(BARE_TIMESTAMP));
+        return Ok(([kind, vary], timestamp).into_response());
+    }
     let name = format!("attachment; filename=\"{}.ots\"", digest.to_lower_hex_string());
-    if let Ok(name) = HeaderValue::try_from(name) {
-        headers.insert(header::CONTENT_DISPOSITION, name);
-    }
-    Ok(response)
+    let timestamp = Timestamp::from_bytes(digest, &timestamp).map_err(|error| Problem::internal(&error))?;
+    let file = DetachedTimestampFile::new(FileHash::Sha256, timestamp).and_then(|file| file.to_bytes());
+    let file = file.map_err(|error| Problem::internal(&error))?;
+    let name = HeaderValue::try_from(name).map_err(|error| Problem::internal(&error))?;
+    let kind = (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    Ok(([kind, vary, (header::CONTENT_DISPOSITION, name)], file).into_response())
 }
 
 /// Whether a digest was stamped here.
 pub(super) async fn is_known(state: &AppState, digest: &[u8]) -> Result<bool, Problem> {
-    let found = digest.len() <= MAX_DIGEST_LENGTH && !digest.is_empty();
-    Ok(found && state.calendar.status(digest).await.map_err(|error| problem(&error))?.is_some())
+    let found = digest.len() <= MAX_DIGEST && !digest.is_empty();
+    Ok(found && state.calendar.status(digest).await?.is_some())
 }
 
 /// Whether stamping goes on.

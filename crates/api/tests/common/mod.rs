@@ -3,17 +3,15 @@
 
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
-use cairn_api::stamping::{
-    Answer, Digests, Lookup, StampEvent, StampState, StampStats, StampStatus, Stamping, StampingError,
-};
 use cairn_api::{ApiConfig, AppState};
 use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig};
+use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
 use cairn_store::{Store, StoreOptions};
 use cairn_wallet::{ChainSource, Wallet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
-use tokio::sync::broadcast;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A regtest node with nothing but its genesis block.
@@ -74,14 +72,15 @@ pub const ADMIN_KEY: &str = "the admin's key of this test";
 /// The wallet key of [`Api`].
 pub const WALLET_KEY: &str = "the wallet owner's key of this test";
 
-/// A whole API on a node, a database and a wallet of its own; stamps go to a [`Recorder`].
+/// The address of [`Api`]'s calendar.
+pub const CALENDAR: &str = "http://127.0.0.1:8080";
+
+/// A whole API on a node, a database, a wallet and a calendar of its own.
 pub struct Api {
     /// Its HTTP interface.
     pub router: axum::Router,
     /// Its state.
     pub state: AppState,
-    /// What was stamped.
-    pub stamps: Arc<Recorder>,
     _dir: tempfile::TempDir,
 }
 
@@ -90,6 +89,24 @@ impl Api {
     pub async fn sync_wallet(&self) {
         let source: Arc<dyn ChainSource> = self.state.node.clone();
         self.state.wallet.sync(&source, |_, _| {}).await.expect("the wallet follows its node");
+    }
+
+    /// Digests that no block has.
+    pub async fn pending(&self) -> u64 {
+        self.state.calendar.stats().await.expect("the database answers").pending
+    }
+
+    /// Mines blocks to the wallet, and brings it to the tip.
+    pub async fn mine(&self, count: u32) {
+        let script = self.state.wallet.reward_address().expect("the wallet has addresses").script_pubkey();
+        self.state.node.generate(count, &script, &mut |_| {}).expect("blocks are mined");
+        self.sync_wallet().await;
+    }
+
+    /// Something that stamps when it is told to.
+    pub fn stamper(&self) -> Stamper {
+        let config = StamperConfig { gather: Duration::ZERO, ..StamperConfig::new(Duration::ZERO) };
+        Stamper::new(self.state.calendar.clone(), self.state.node.clone(), self.state.wallet.clone(), config)
     }
 }
 
@@ -100,90 +117,14 @@ pub async fn api() -> Api {
     let store = Store::open(&url, &StoreOptions::default()).await.expect("a fresh database opens");
     let (wallet, _) =
         Wallet::open_or_create(&store, "default", Network::Regtest, None).await.expect("a fresh wallet is made");
-    let stamps = Arc::new(Recorder::default());
+    let calendar = CalendarConfig { uri: CALENDAR.into(), confirmations: 1 };
+    let calendar = Calendar::start(store.clone(), calendar).await.expect("a fresh calendar starts");
     let config = ApiConfig {
         admin_key: Some(ADMIN_KEY.into()),
         wallet_key: Some(WALLET_KEY.into()),
         max_bulk_digests: 100,
         ..ApiConfig::default()
     };
-    let state = AppState::new(node, store, Arc::new(wallet), stamps.clone(), config, CancellationToken::new());
-    Api { router: cairn_api::http::router(state.clone()), state, stamps, _dir: dir }
-}
-
-/// Stands for the calendar, so that the routes' own work is what is tested: remembers digests, answers what it is told to.
-pub struct Recorder {
-    /// Digests that were submitted.
-    pub digests: Mutex<Vec<Vec<u8>>>,
-    /// Answer to every look-up of a commitment.
-    pub lookup: Mutex<Lookup>,
-    /// Answer to every question for the tip.
-    pub tip: Mutex<Option<[u8; 32]>>,
-    /// What fails everything.
-    pub error: Mutex<Option<StampingError>>,
-    events: broadcast::Sender<StampEvent>,
-}
-
-impl Default for Recorder {
-    fn default() -> Self {
-        Recorder {
-            digests: Mutex::default(),
-            lookup: Mutex::new(Lookup::NotFound("Not found".into())),
-            tip: Mutex::default(),
-            error: Mutex::default(),
-            events: broadcast::channel(16).0,
-        }
-    }
-}
-
-impl Recorder {
-    fn answer<T: Send + 'static>(&self, value: T) -> Answer<'static, T> {
-        let error = self.error.lock().unwrap().clone();
-        Box::pin(async move { error.map_or(Ok(value), Err) })
-    }
-
-    /// How many digests were submitted.
-    pub fn count(&self) -> usize {
-        self.digests.lock().unwrap().len()
-    }
-
-    fn knows(&self, digest: &[u8]) -> bool {
-        self.digests.lock().unwrap().iter().any(|known| known == digest)
-    }
-}
-
-impl Stamping for Recorder {
-    fn submit<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Vec<u8>> {
-        self.digests.lock().unwrap().push(digest.to_vec());
-        self.answer([b"stamped ", digest].concat())
-    }
-    fn submit_bulk(&self, digests: Digests) -> Answer<'_, ()> {
-        self.digests.lock().unwrap().extend(digests.iter().map(<[u8]>::to_vec));
-        self.answer(())
-    }
-    fn timestamp<'a>(&'a self, _: &'a [u8]) -> Answer<'a, Lookup> {
-        self.answer(self.lookup.lock().unwrap().clone())
-    }
-    fn tip(&self) -> Answer<'_, Option<[u8; 32]>> {
-        self.answer(*self.tip.lock().unwrap())
-    }
-    fn status<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Option<StampStatus>> {
-        self.answer(self.knows(digest).then(|| StampStatus {
-            state: StampState::Journaled,
-            commitment: [7; 44],
-            batch: 1,
-            leaf: 0,
-            submitted_at: 1,
-            complete: false,
-        }))
-    }
-    fn proof<'a>(&'a self, digest: &'a [u8]) -> Answer<'a, Option<Vec<u8>>> {
-        self.answer(self.knows(digest).then(|| b"proof".to_vec()))
-    }
-    fn stats(&self) -> Answer<'_, StampStats> {
-        self.answer(StampStats { pending: self.count() as u64, ..StampStats::default() })
-    }
-    fn subscribe(&self) -> broadcast::Receiver<StampEvent> {
-        self.events.subscribe()
-    }
+    let state = AppState::new(node, store, Arc::new(wallet), calendar, config, CancellationToken::new());
+    Api { router: cairn_api::http::router(state.clone()), state, _dir: dir }
 }
