@@ -172,10 +172,15 @@ async fn health_metrics_and_the_document_answer() {
     let ready = get(&api, "/api/health/ready").await;
     assert_eq!((ready.status, &ready.json()["status"]), (StatusCode::OK, &json!("ready")));
     assert_eq!(get(&api, "/health").await.json()["network"], "regtest");
+    api.mine(1).await;
     let metrics = String::from_utf8(get(&api, "/metrics").await.body).unwrap();
-    for name in
-        ["cairn_chain_height", "cairn_mempool_transactions", "cairn_http_requests_total", "cairn_stamps_pending"]
-    {
+    for name in [
+        "cairn_chain_height 1\n",
+        "cairn_block_connect_seconds_count ",
+        "cairn_mempool_transactions 0\n",
+        "cairn_http_requests_total{",
+        "cairn_stamps_pending 0\n",
+    ] {
         assert!(metrics.contains(name), "{name}");
     }
     let document = get(&api, "/api/openapi.json").await.json();

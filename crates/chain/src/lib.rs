@@ -39,6 +39,7 @@ pub mod testing;
 mod undo;
 mod writer;
 
+pub use activate::BLOCK_CONNECT_SECONDS;
 pub use chain::Chain;
 pub use error::ChainError;
 

@@ -9,6 +9,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use cairn_chain::BLOCK_CONNECT_SECONDS;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
@@ -29,7 +30,7 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
             let recorder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Full(DURATION.into()), &BUCKETS)
                 .and_then(|builder| {
-                    builder.set_buckets_for_metric(Matcher::Full("cairn_block_connect_seconds".into()), &BUCKETS)
+                    builder.set_buckets_for_metric(Matcher::Full(BLOCK_CONNECT_SECONDS.into()), &BUCKETS)
                 })
                 .ok()?
                 .build_recorder();
@@ -44,9 +45,9 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
 fn describe() {
     describe_counter!(REQUESTS, "HTTP requests by method, route and status");
     describe_histogram!(DURATION, "Time from a request's head to its answer's head, seconds");
+    describe_histogram!(BLOCK_CONNECT_SECONDS, "Time to connect a block, seconds");
     describe_gauge!("cairn_chain_height", "Height of the active chain's tip");
     describe_gauge!("cairn_chain_tip_age_seconds", "Time since the tip's own time, seconds");
-    describe_gauge!("cairn_peers", "Connections to other nodes");
     describe_gauge!("cairn_mempool_transactions", "Transactions in the mempool");
     describe_gauge!("cairn_db_pool_connections", "Connections to the database by state");
     describe_gauge!("cairn_stamps_pending", "Digests that no block has yet");
@@ -123,7 +124,6 @@ pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
     let tip = node.chain.tip();
     gauge!("cairn_chain_height").set(tip.height);
     gauge!("cairn_chain_tip_age_seconds").set(node.now().saturating_sub(tip.header.time));
-    gauge!("cairn_peers").set(0);
     gauge!("cairn_mempool_transactions").set(count(node.mempool.info().size));
     let (open, idle) = state.store.connections();
     gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
