@@ -183,6 +183,24 @@ async fn blocks_are_made_shown_undone_and_reconsidered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn templates_signal_version_bits() {
+    let (context, _dir) = context();
+    let mut height = 0;
+    for (upto, version, available, rules) in [
+        (142, 0x2000_0000, json!({}), json!(["csv", "!segwit", "taproot"])),
+        (143, 0x3000_0000, json!({"testdummy": 28}), json!(["csv", "!segwit", "taproot"])),
+        (430, 0x3000_0000, json!({"testdummy": 28}), json!(["csv", "!segwit", "taproot"])),
+        (431, 0x2000_0000, json!({}), json!(["csv", "!segwit", "taproot", "testdummy"])),
+    ] {
+        call(&context, "generatetoaddress", json!([upto - height, ADDRESS])).unwrap();
+        height = upto;
+        let template = call(&context, "getblocktemplate", json!([{"rules": ["segwit"]}])).unwrap();
+        assert_eq!((&template["version"], &template["vbavailable"]), (&json!(version), &available), "{upto}");
+        assert_eq!(template["rules"], rules, "{upto}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn templates_become_blocks() {
     let (context, _dir) = context();
     let call = |method: &str, params: Value| call(&context, method, params);
@@ -194,6 +212,7 @@ async fn templates_become_blocks() {
     assert_eq!(template["height"], 1);
     assert_eq!(template["coinbasevalue"], 5_000_000_000_u64);
     assert_eq!(template["bits"], "207fffff");
+    assert_eq!((&template["version"], &template["vbavailable"]), (&json!(0x2000_0000), &json!({})));
     let made = call("generateblock", json!([ADDRESS, [], false])).unwrap();
     assert_eq!(call("getblockcount", json!([])), Ok(json!(0)), "not submitted");
     let hex = made["hex"].clone();

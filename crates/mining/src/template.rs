@@ -13,7 +13,7 @@ use cairn_consensus::block::{add_witness_reserved_value, block_subsidy, coinbase
 use cairn_consensus::header::minimum_time;
 use cairn_consensus::pow::{Ancestors, next_work_required};
 use cairn_consensus::tx::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT};
-use cairn_consensus::versionbits::VersionBitsCache;
+use cairn_consensus::versionbits::{Deployment, ThresholdState, VersionBitsCache};
 use cairn_mempool::{Mempool, MempoolEntry};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
@@ -39,6 +39,8 @@ pub struct BlockTemplate {
     pub min_time: u32,
     /// The witness commitment output's script.
     pub witness_commitment: ScriptBuf,
+    /// Deployments of version bits and their states for this block.
+    pub deployments: Vec<(Deployment, ThresholdState)>,
 }
 
 /// Builds a template on the tip. `now` is seconds since 1970; the result has been checked to connect.
@@ -68,6 +70,7 @@ pub fn build_template(
                     coinbase_value: assembled.block.txdata[0].output[0].value,
                     min_time: assembled.min_time,
                     witness_commitment: assembled.witness_commitment,
+                    deployments: assembled.deployments,
                     block: assembled.block,
                     entries,
                 });
@@ -104,6 +107,7 @@ struct Assembled {
     block: Block,
     min_time: u32,
     witness_commitment: ScriptBuf,
+    deployments: Vec<(Deployment, ThresholdState)>,
 }
 
 fn assemble(
@@ -119,11 +123,12 @@ fn assemble(
     let branch = Branch { chain, tip };
     let min_time = minimum_time(&branch, params);
     let time = min_time.max(now);
+    let (version, deployments) = signals(&branch);
     let mut txdata = vec![coinbase(height, block_subsidy(height, params) + fees, script)];
     txdata.extend(transactions);
     let mut block = Block {
         header: Header {
-            version: block_version(&branch),
+            version,
             prev_blockhash: tip.hash,
             merkle_root: TxMerkleNode::all_zeros(),
             time,
@@ -137,7 +142,7 @@ fn assemble(
     block.txdata[0].output.push(commitment);
     add_witness_reserved_value(&mut block, height, params);
     block.header.merkle_root = block.compute_merkle_root().expect("the block has a coinbase");
-    Assembled { block, min_time, witness_commitment }
+    Assembled { block, min_time, witness_commitment, deployments }
 }
 
 /// The active chain up to a tip.
@@ -160,12 +165,14 @@ impl Ancestors for Branch<'_> {
     }
 }
 
-/// The version that signals for what is up for signalling (BIP 9).
-fn block_version(branch: &Branch) -> Version {
+/// The version that signals for what is up for signalling (BIP 9), and the states that it follows from.
+fn signals(branch: &Branch) -> (Version, Vec<(Deployment, ThresholdState)>) {
     // States of past periods never change and are keyed by block: kept, lest each template asks all headers again.
     static KNOWN: LazyLock<Mutex<VersionBitsCache>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    known.compute_block_version(branch.chain.params(), branch)
+    let params = branch.chain.params();
+    let states = params.deployments.iter().map(|deployment| (*deployment, known.state(deployment, branch))).collect();
+    (known.compute_block_version(params, branch), states)
 }
 
 /// Core's coinbase: sequence and lock time make it final at this height and no other, so that no two are alike.

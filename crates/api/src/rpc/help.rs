@@ -108,6 +108,8 @@ pub fn document() -> String {
          Bitcoin Core's JSON-RPC, as of the version whose source `libbitcoinkernel-sys` vendors (31): HTTP POST, Basic or\n\
          cookie authentication (`<data>/<network>/.cookie`), JSON-RPC 1.0, 1.1 and 2.0, batches, named arguments, Core's\n\
          field names, number formats, error codes and texts.\n\n\
+         Of keys that a request gives twice in one object the last counts; in Core the first does, and a named argument\n\
+         that is given twice is error -8.\n\n\
          This table is made from the code (`crates/api/src/rpc`); a test compares the two. Methods of Core that are not in\n\
          it are not implemented and answer `-32601 Method not found`.\n\n\
          | method | arguments | differences from Core 31 |\n|---|---|---|\n",

@@ -69,7 +69,7 @@ pub(super) const METHODS: &[Method] = &[
                  \"coinbaseaux\", \"coinbasevalue\", \"longpollid\", \"target\", \"mintime\", \"mutable\", \"noncerange\", \
                  \"sigoplimit\", \"sizelimit\", \"weightlimit\", \"curtime\", \"bits\", \"height\", \"signet_challenge\" (signet only), \
                  \"default_witness_commitment\" }, or for a proposal null or BIP 22's reject reason",
-        differences: "no deployment is signalled, so `vbavailable` is empty",
+        differences: "",
         run: template::getblocktemplate,
     },
     Method {

@@ -8,6 +8,7 @@ use super::render::{bits_hex, object, target_hex};
 use super::{Context, args};
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Network, Script, Txid};
+use cairn_consensus::versionbits::{Deployment, ThresholdState};
 use cairn_mining::BlockTemplate;
 use serde_json::{Map, Value, json};
 use std::collections::{HashMap, HashSet};
@@ -112,7 +113,7 @@ pub(super) fn getblocktemplate(context: &Context, args: &Args<'_>) -> RpcResult 
         );
     }
     let cached = context.template.current(context)?;
-    Ok(render(context, &cached))
+    render(context, &cached, &rules)
 }
 
 /// BIP 23: would this block be accepted, its proof of work apart?
@@ -172,7 +173,12 @@ fn wait_for_change(context: &Context, id: &Value) -> Result<(), RpcError> {
     })
 }
 
-fn render(context: &Context, cached: &Cached) -> Value {
+/// A deployment's name as a rule; `!` marks those that clients may not ignore (BIP 9).
+fn rule_name(deployment: &Deployment) -> String {
+    format!("{}{}", if deployment.gbt_optional_rule { "" } else { "!" }, deployment.name)
+}
+
+fn render(context: &Context, cached: &Cached, understood: &HashSet<&str>) -> RpcResult {
     let template = &cached.template;
     let header = &template.block.header;
     // The coinbase is number 0 in the block.
@@ -191,16 +197,36 @@ fn render(context: &Context, cached: &Cached) -> Value {
             "weight": entry.weight,
         })
     });
-    let mut rules = vec!["csv", "!segwit", "taproot"];
+    let mut rules: Vec<String> = ["csv", "!segwit", "taproot"].map(Into::into).into();
     let challenge = signet_challenge(context);
     if challenge.is_some() {
-        rules.push("!signet");
+        rules.push("!signet".into());
+    }
+    let mut version = header.version.to_consensus();
+    let mut available = Map::new();
+    for (deployment, state) in &template.deployments {
+        let optional = deployment.gbt_optional_rule || understood.contains(deployment.name);
+        match state {
+            ThresholdState::Defined | ThresholdState::Failed => {}
+            ThresholdState::Started | ThresholdState::LockedIn => {
+                available.insert(rule_name(deployment), deployment.bit.into());
+                if !optional {
+                    // A client that does not know the rule does not signal for it.
+                    version &= !deployment.mask().cast_signed();
+                }
+            }
+            ThresholdState::Active if optional => rules.push(rule_name(deployment)),
+            ThresholdState::Active => {
+                let message = format!("Support for '{}' rule requires explicit client support", deployment.name);
+                return fail(code::INVALID_PARAMETER, message);
+            }
+        }
     }
     let mut out = object([
         ("capabilities", json!(["proposal"])),
-        ("version", header.version.to_consensus().into()),
+        ("version", version.into()),
         ("rules", rules.into()),
-        ("vbavailable", json!({})),
+        ("vbavailable", available.into()),
         ("vbrequired", 0.into()),
         ("previousblockhash", header.prev_blockhash.to_string().into()),
         ("transactions", transactions.collect()),
@@ -222,5 +248,5 @@ fn render(context: &Context, cached: &Cached) -> Value {
         out.insert("signet_challenge".into(), challenge.to_hex_string().into());
     }
     out.insert("default_witness_commitment".into(), template.witness_commitment.to_hex_string().into());
-    Value::Object(out)
+    Ok(Value::Object(out))
 }
