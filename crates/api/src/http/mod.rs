@@ -148,6 +148,6 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(PropagateRequestIdLayer::new(id_header.clone()))
         .layer(SetRequestIdLayer::new(id_header, ids))
-        .merge(hot)
+        .merge(hot.method_not_allowed_fallback(problem::method_not_allowed))
         .with_state(state)
 }

@@ -1,10 +1,9 @@
 //! The OpenAPI document and its page; both are part of the binary and need no network.
 
-use axum::Json;
 use axum::Router;
-use axum::extract::State;
+use axum::body::Bytes;
+use axum::http::header;
 use axum::routing::get;
-use std::sync::Arc;
 use utoipa::openapi::OpenApi as Document;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityScheme};
 use utoipa::{Modify, OpenApi};
@@ -46,10 +45,7 @@ impl Modify for Keys {
 /// The document's and the page's routes.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(document: Document) -> Router<S> {
     let page = SwaggerUi::new("/api/docs").config(Config::from(DOCUMENT));
-    let document = Router::new().route(DOCUMENT, get(serve)).with_state(Arc::new(document));
-    Router::new().merge(document).merge(Router::from(page))
-}
-
-async fn serve(State(document): State<Arc<Document>>) -> Json<Document> {
-    Json((*document).clone())
+    let json = Bytes::from(document.to_json().expect("the document holds nothing that JSON cannot"));
+    let serve = move || async move { ([(header::CONTENT_TYPE, "application/json")], json) };
+    Router::new().route(DOCUMENT, get(serve)).merge(Router::from(page))
 }
