@@ -137,7 +137,9 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, 
     }
 }
 
-/// Everything of interest at once. Always 200 while the process lives; `/api/health/ready` decides over traffic.
+/// Everything of interest at once.
+///
+/// Always 200 while the process lives; `/api/health/ready` decides over traffic.
 #[utoipa::path(get, path = "/api/health", tag = "health", responses((status = 200, body = Health)))]
 pub(crate) async fn health(State(state): State<AppState>) -> Json<Health> {
     let checks = checks(&state).await;

@@ -34,7 +34,7 @@ pub(crate) async fn index(State(state): State<AppState>, headers: HeaderMap) -> 
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width\">\n<title>Cairn</title>\n\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:40em;margin:3em auto;padding:0 1em}}\
-         td{{padding:.1em 1em .1em 0}}code{{word-break:break-all}}</style>\n</head>\n<body>\n<h1>Cairn</h1>\n\
+         td{{padding:.1em 1em .1em 0;vertical-align:top}}td:first-child{{white-space:nowrap}}code{{word-break:break-all}}</style>\n</head>\n<body>\n<h1>Cairn</h1>\n\
          <p>A chain of blocks, and an OpenTimestamps calendar on it.</p>\n<table>\n\
          <tr><td>Version</td><td>{version}</td></tr>\n<tr><td>Network</td><td>{network}</td></tr>\n\
          <tr><td>Blocks</td><td>{height}</td></tr>\n<tr><td>Best block</td><td><code>{hash}</code></td></tr>\n\

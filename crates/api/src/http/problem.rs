@@ -29,7 +29,7 @@ pub struct Problem {
     pub detail: String,
     /// Members of this kind of problem alone, such as `index`.
     #[serde(flatten)]
-    pub members: Map<String, Value>,
+    pub members: Box<Map<String, Value>>,
 }
 
 impl Problem {
@@ -40,7 +40,7 @@ impl Problem {
             title: status.canonical_reason().unwrap_or("Error").into(),
             status: status.as_u16(),
             detail: detail.into(),
-            members: Map::new(),
+            members: Box::default(),
         }
     }
 

@@ -168,7 +168,9 @@ fn not_stamped(digest: &str) -> Problem {
     Problem::not_found(format!("{digest} was never stamped here"))
 }
 
-/// How far a stamp is: `journaled` (durable), `anchored` (in a transaction), `confirmed` (in a block).
+/// How far a stamp is.
+///
+/// `journaled`: durable. `anchored`: in a transaction. `confirmed`: in a block.
 #[utoipa::path(
     get, path = "/api/v1/stamps/{digest}", tag = "stamps", params(("digest" = String, Path, description = "Hex")),
     responses(

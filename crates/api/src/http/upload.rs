@@ -126,7 +126,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_is_hashed_whatever_its_pieces() {
-        let pieces = ["a", "b", "c"].map(|piece| Ok::<_, std::io::Error>(piece));
+        let pieces = ["a", "b", "c"].map(Ok::<_, std::io::Error>);
         let hashed = hash_body(Body::from_stream(futures_util::stream::iter(pieces)), IDLE).await.unwrap();
         assert_eq!(hashed.size, 3);
         assert_eq!(

@@ -49,10 +49,13 @@ pub(super) const METHODS: &[Method] = &[
 
 /// The calls being served, for `getrpcinfo`.
 #[derive(Default)]
-pub(crate) struct ActiveCalls(Arc<Mutex<(u64, HashMap<u64, (&'static str, Instant)>)>>);
+pub(crate) struct ActiveCalls(Arc<Mutex<Calls>>);
+
+/// The last call's number; method and start of every call by its number.
+type Calls = (u64, HashMap<u64, (&'static str, Instant)>);
 
 /// Removes its call when dropped.
-pub(crate) struct ActiveCall(Arc<Mutex<(u64, HashMap<u64, (&'static str, Instant)>)>>, u64);
+pub(crate) struct ActiveCall(Arc<Mutex<Calls>>, u64);
 
 impl ActiveCalls {
     /// Notes a call until the guard is dropped.
