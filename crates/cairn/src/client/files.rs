@@ -33,6 +33,7 @@ fn digest_of(input: &mut dyn Read, hash: FileHash, length: u64) -> io::Result<Ve
         FileHash::Sha256 => digest_with(sha2::Sha256::new(), input, length),
         FileHash::Sha1 => digest_with(sha1::Sha1::new(), input, length),
         FileHash::Ripemd160 => digest_with(ripemd::Ripemd160::new(), input, length),
+        FileHash::Keccak256 => digest_with(sha3::Keccak256::new(), input, length),
     }
 }
 

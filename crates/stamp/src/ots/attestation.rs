@@ -76,6 +76,10 @@ impl Attestation {
     pub(super) fn check(&self) -> Result<(), OtsError> {
         match self {
             Self::Pending { uri } => check_uri(uri.as_bytes()),
+            // It would be read back as something else, or not at all.
+            Self::Unknown { tag, .. } if [BITCOIN, LITECOIN, ETHEREUM, PENDING].contains(tag) => {
+                Err(OtsError::KnownTag)
+            }
             Self::Unknown { payload, .. } if payload.len() > MAX_ATTESTATION_PAYLOAD => {
                 Err(OtsError::AttestationTooLong(payload.len() as u64))
             }

@@ -67,6 +67,9 @@ pub enum OtsError {
     /// An attestation's payload is too long.
     #[error("an attestation of {0} bytes, more than the {MAX_ATTESTATION_PAYLOAD} allowed")]
     AttestationTooLong(u64),
+    /// An attestation of unknown kind was given the tag of a known one.
+    #[error("an unknown attestation with the tag of a known one")]
+    KnownTag,
     /// Bytes follow the end of a known attestation's payload.
     #[error("{0} bytes follow the end of the attestation")]
     TrailingPayload(usize),

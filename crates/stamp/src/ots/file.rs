@@ -17,6 +17,8 @@ pub enum FileHash {
     Ripemd160,
     /// SHA-256, 32 bytes: what new proofs use.
     Sha256,
+    /// Keccak-256 as before FIPS 202, 32 bytes. Python reads such proofs too.
+    Keccak256,
 }
 
 impl FileHash {
@@ -26,6 +28,7 @@ impl FileHash {
             Self::Sha1 => Op::Sha1,
             Self::Ripemd160 => Op::Ripemd160,
             Self::Sha256 => Op::Sha256,
+            Self::Keccak256 => Op::Keccak256,
         }
     }
 
@@ -35,6 +38,7 @@ impl FileHash {
             Self::Sha1 => "sha1",
             Self::Ripemd160 => "ripemd160",
             Self::Sha256 => "sha256",
+            Self::Keccak256 => "keccak256",
         }
     }
 
@@ -42,12 +46,13 @@ impl FileHash {
     pub fn digest_length(self) -> usize {
         match self {
             Self::Sha1 | Self::Ripemd160 => 20,
-            Self::Sha256 => 32,
+            Self::Sha256 | Self::Keccak256 => 32,
         }
     }
 
     fn from_tag(tag: u8) -> Option<Self> {
-        [Self::Sha1, Self::Ripemd160, Self::Sha256].into_iter().find(|hash| hash.op().tag() == tag)
+        let all = [Self::Sha1, Self::Ripemd160, Self::Sha256, Self::Keccak256];
+        all.into_iter().find(|hash| hash.op().tag() == tag)
     }
 }
 
