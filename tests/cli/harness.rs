@@ -36,7 +36,6 @@ fn command() -> Command {
 /// A running `cairn up`, killed when it goes out of scope.
 pub(crate) struct Cairn {
     child: Child,
-    pub(crate) server: Server,
 }
 
 /// A data directory with its ports; outlives the processes that use it.
@@ -89,7 +88,7 @@ impl Server {
     pub(crate) fn up(&self, block_time: &str) -> Cairn {
         let mut child = self.spawn(block_time, &[]);
         drain(&mut child);
-        let mut running = Cairn { child, server: self.clone() };
+        let mut running = Cairn { child };
         eventually("ready", || {
             let ended = running.child.try_wait().expect("our child");
             assert!(ended.is_none(), "cairn up ended: {ended:?}");

@@ -40,13 +40,13 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
     let acknowledged = acknowledged.into_inner().unwrap();
     assert!(acknowledged.len() > rounds * CLIENTS, "the clients were heard: {}", acknowledged.len());
     // Several digests share a commitment; each commitment's rest of the proof is fetched once.
-    let mut by_commitment: BTreeMap<Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>> = BTreeMap::new();
+    let mut by_commitment: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     for (digest, answer) in acknowledged {
-        let stamp = Timestamp::from_bytes(digest.clone(), &answer).expect("an acknowledged answer is a timestamp");
+        let stamp = Timestamp::from_bytes(digest, &answer).expect("an acknowledged answer is a timestamp");
         let (commitment, attestation, _) = stamp.attestations().next().expect("it ends in an attestation");
         assert!(matches!(attestation, Attestation::Pending { .. }), "it is pending");
         let commitment = commitment.to_vec();
-        by_commitment.entry(commitment).or_default().push((digest, answer));
+        *by_commitment.entry(commitment).or_default() += 1;
     }
     let headers = |height: u64| {
         let block = get_json(&server.url(&format!("/api/v1/blocks/{height}")));
@@ -54,7 +54,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
         (block["hash"].as_str().expect("hash").to_owned(), header)
     };
     let mut anchors = BTreeSet::new();
-    for (commitment, stamps) in &by_commitment {
+    for commitment in by_commitment.keys() {
         let hex: String = commitment.iter().map(|byte| format!("{byte:02x}")).collect();
         let rest = eventually("a complete proof", || {
             let (status, body) = get(&server.url(&format!("/timestamp/{hex}")));
@@ -74,7 +74,6 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
         let root: String = message.iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(&header[72..136], root, "the proof ends in the block's merkle root");
         anchors.insert(*height);
-        assert!(!stamps.is_empty());
     }
 
     // Paid twice would be a transaction on the chain that no proof ends in: there is one a block at most, and every one
@@ -95,7 +94,7 @@ fn nothing_acknowledged_is_lost_and_nothing_is_paid_twice() {
         "{} commitments in {} blocks; {} digests; tip {}",
         by_commitment.len(),
         anchors.len(),
-        by_commitment.values().map(Vec::len).sum::<usize>(),
+        by_commitment.values().sum::<usize>(),
         tip
     );
     assert_eq!(running.terminate(), Some(0));
