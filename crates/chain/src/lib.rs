@@ -16,7 +16,7 @@
 //! | `files`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `lock` | one process a directory, of one network and a known format |
 //! | `rules` | which rule of `consensus` is asked when |
-//! | [`testing`] | with the feature `testing`: blocks for tests of this and other rooms |
+//! | `testing` | with the feature `testing`: blocks for tests of this and other rooms |
 //!
 //! A directory holds `LOCK`, `FORMAT`, `blocks/` (`blkNNNNN.dat`, `revNNNNN.dat`, `xor.dat`) and `chainstate/`.
 //! The block files are the journal: a block is durable when they are synced, and the next start takes from them what the
