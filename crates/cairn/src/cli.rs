@@ -41,3 +41,28 @@ pub(crate) enum Command {
     Verify(verify::Args),
     Info(info::Args),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_usage_ends_with_2_and_help_with_0() {
+        let code = |args: &[&str]| Cli::try_parse_from(args).map(|_| ()).map_err(|error| error.exit_code());
+        assert_eq!(code(&["cairn"]), Err(2));
+        assert_eq!(code(&["cairn", "nonsense"]), Err(2));
+        assert_eq!(code(&["cairn", "stamp"]), Err(2));
+        assert_eq!(code(&["cairn", "stamp", "a", "--nonsense"]), Err(2));
+        assert_eq!(code(&["cairn", "stamp", "a", "--wait-timeout", "5"]), Err(2));
+        assert_eq!(code(&["cairn", "stamp", "a", "--timeout", "soon"]), Err(2));
+        assert_eq!(code(&["cairn", "verify"]), Err(2));
+        assert_eq!(code(&["cairn", "--help"]), Err(0));
+        assert_eq!(code(&["cairn", "stamp", "-"]), Ok(()));
+    }
+}

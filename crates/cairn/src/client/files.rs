@@ -143,8 +143,11 @@ fn put_in_place(temporary: &Path, path: &Path, existing: Existing) -> io::Result
         Existing::Backup => {
             let backup = with_ending(path, ".bak");
             let copy = with_ending(path, &format!(".{}.bak.tmp", std::process::id()));
-            write_new(&copy, &fs::read(path)?)?;
-            fs::rename(copy, backup)?;
+            let kept = write_new(&copy, &fs::read(path)?).and_then(|()| fs::rename(&copy, backup));
+            if kept.is_err() {
+                let _ = fs::remove_file(&copy);
+            }
+            kept?;
             fs::set_permissions(temporary, fs::metadata(path)?.permissions())?;
             fs::rename(temporary, path)?;
         }
@@ -164,3 +167,7 @@ fn put_in_place(temporary: &Path, path: &Path, existing: Existing) -> io::Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "files_tests.rs"]
+mod tests;
