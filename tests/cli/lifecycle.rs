@@ -64,6 +64,26 @@ fn it_stops_cleanly_and_starts_again_where_it_was() {
 }
 
 #[test]
+fn secrets_are_readable_by_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::new(&dir.path().join("data"));
+    let _running = server.up("0");
+    for (path, mode) in [
+        ("", 0o700),
+        ("keys/admin", 0o600),
+        ("keys/wallet", 0o600),
+        ("regtest", 0o700),
+        ("regtest/.cookie", 0o600),
+        ("regtest/cairn.sqlite", 0o600),
+        ("regtest/cairn.sqlite-wal", 0o600),
+    ] {
+        let found = std::fs::metadata(server.data.join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{path:?} has mode {found:o}");
+    }
+}
+
+#[test]
 fn blocks_come_on_schedule() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::new(&dir.path().join("data"));

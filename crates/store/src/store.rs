@@ -11,7 +11,9 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
-    path::PathBuf,
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     str::FromStr,
     time::{Duration, Instant},
 };
@@ -44,6 +46,13 @@ enum Pools {
     },
 }
 
+/// Makes the file if it is missing, for its owner alone: it may hold a wallet's seed. SQLite gives its journals the same
+/// mode, and says itself what is wrong where no file can be made.
+fn create_private(path: &Path) {
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    drop(made);
+}
+
 impl Store {
     /// Opens `sqlite://PATH` (created where it is missing) or `postgres://…`, and applies the migrations that are missing.
     ///
@@ -65,6 +74,7 @@ impl Store {
     }
 
     async fn open_sqlite(path: PathBuf, options: &StoreOptions) -> Result<Self, StoreError> {
+        create_private(&path);
         let connect = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(options.busy_timeout)
