@@ -332,7 +332,9 @@ impl Stamper {
             .flat_map(|(_, versions)| versions)
             .map(|version| (Txid::from_byte_array(version.txid), version))
             .collect();
-        let mut previous = None;
+        // Each block must follow the one before, the first one ours: the chain may be reorganised while we read.
+        let at_fork = blocks.iter().find(|(height, _)| Some(*height) == fork);
+        let mut previous = at_fork.map(|(_, hash)| BlockHash::from_byte_array(*hash));
         for next in fork.map_or(0, |fork| fork + 1)..=height {
             let read = blocking(&self.chain, move |chain| -> Result<_, SourceError> {
                 let Some(hash) = chain.block_hash(next)? else { return Ok(None) };
