@@ -32,6 +32,8 @@ pub(crate) const MAX_BLOCK_TIME: Duration = Duration::from_secs(86_400);
 const FIRST_BLOCKS: u32 = 101;
 /// The wallet that earns the rewards and pays for stamps.
 const WALLET: &str = "default";
+/// How long after a failure the wallet tries to follow the chain again.
+const SYNC_RETRY: Duration = Duration::from_secs(1);
 /// A wallet that falls behind by this many blocks shows its progress.
 const SHOW_PROGRESS_FROM: u32 = 1_000;
 
@@ -338,13 +340,18 @@ fn api_config(resolved: &Resolved) -> Result<ApiConfig, CliError> {
 async fn follow(node: Arc<Node>, wallet: Arc<Wallet>, source: Arc<dyn ChainSource>, stamper: Arc<Notify>) {
     let mut events = node.subscribe();
     loop {
-        if let Err(error) = wallet.sync(&source, |_, _| {}).await {
+        let synced = wallet.sync(&source, |_, _| {}).await;
+        if let Err(error) = &synced {
             tracing::warn!(%error, "the wallet does not follow the chain");
         }
         stamper.notify_one();
-        match events.recv().await {
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return,
+            },
+            // What failed is tried again, whether or not another block comes.
+            () = tokio::time::sleep(SYNC_RETRY), if synced.is_err() => {}
         }
     }
 }

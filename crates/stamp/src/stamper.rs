@@ -206,7 +206,8 @@ impl Stamper {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.wake.notified() => {}
-                () = calendar.inner.journaled.notified() => {}
+                // What fails is tried again after its pause, however many digests come.
+                () = calendar.inner.journaled.notified(), if failures == 0 => {}
                 _ = stop.changed() => {}
             }
         }
@@ -307,7 +308,10 @@ impl Stamper {
         // A reorganisation deeper than what we remember: everything since the first watched transaction is read again.
         let fork = fork.or_else(|| {
             let built = watched.rounds.iter().flat_map(|(_, versions)| versions).map(|v| v.built_height).min();
-            built.map(|height| height.min(blocks.last().map_or(u32::MAX, |(lowest, _)| lowest.saturating_sub(1))))
+            let lowest = blocks.last().map_or(u32::MAX, |(lowest, _)| *lowest);
+            // A transaction may also be in an earlier block of the new branch than it was built on.
+            let known = built.map(|built| built.min(lowest.saturating_sub(1)).min(height));
+            known.map(|known| known.saturating_sub(self.config.watch_depth * 2))
         });
         let undone: Vec<&VersionRow> = watched
             .confirmed()
@@ -349,7 +353,7 @@ impl Stamper {
             previous = Some(hash);
             self.connect(next, hash, &block, &versions).await?;
         }
-        Ok(self.store.stamp_tip().await?.map_or(0, |(height, _)| height))
+        Ok(self.store.stamp_tip().await?.map_or(fork.unwrap_or(0), |(height, _)| height))
     }
 
     async fn connect(

@@ -31,8 +31,9 @@ const SEQUENCE: Sequence = Sequence::ENABLE_RBF_NO_LOCKTIME;
 const INCREMENTAL_RELAY: u64 = 1_000;
 /// Coins that a payment chooses among: the largest.
 const CANDIDATES: u32 = 500;
-/// Inputs that a stamp may need where coins are tiny: keeps it below the standard weight.
-const MAX_STAMP_INPUTS: u32 = 500;
+/// Inputs that a stamp may need where coins are tiny. A proof carries the transaction without its witness, and verifiers
+/// refuse more than 4,096 bytes: at 41 bytes an input this leaves room for the rest.
+const MAX_STAMP_INPUTS: u32 = 90;
 /// Length of the witness item of a key path spend (BIP 341): a Schnorr signature with the default hash type.
 const SIGNATURE: usize = 64;
 /// Weight of that witness: item count, length, signature.
