@@ -10,14 +10,12 @@ use super::render::{bits_hex, difficulty, float, object, satoshi, target_hex};
 use super::{Context, Method, template};
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_partial, serialize_hex};
-use bitcoin::{Block, ScriptBuf, Transaction, Txid, Witness};
+use bitcoin::{Block, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, ChainError};
 use cairn_mining::MiningError;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// What a witness commitment's script begins with: OP_RETURN, a push of 36 bytes, BIP 141's tag.
-const COMMITMENT_PREFIX: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Blocks between changes of the target, on every network.
 const DIFFICULTY_ADJUSTMENT_INTERVAL: u32 = 2016;
 
@@ -234,8 +232,8 @@ fn work_as_float(work: bitcoin::Work) -> f64 {
 fn submitblock(context: &Context, args: &Args<'_>) -> RpcResult {
     let mut block = decode_block(args.str(0)?)?;
     let node = &context.node;
-    if node.chain.entry(&block.header.prev_blockhash).is_some() {
-        add_witness_reserved_value(&mut block);
+    if let Some(previous) = node.chain.entry(&block.header.prev_blockhash) {
+        cairn_consensus::block::add_witness_reserved_value(&mut block, previous.height + 1, node.chain.params());
     }
     let hash = block.block_hash();
     match node.submit_block(Arc::new(block)) {
@@ -244,21 +242,6 @@ fn submitblock(context: &Context, args: &Args<'_>) -> RpcResult {
         Ok(BlockAccepted::New) if !node.chain.is_active(&hash) => Ok("inconclusive".into()),
         Ok(BlockAccepted::New) => Ok(Value::Null),
         Err(error) => bip22_result(Err(error)),
-    }
-}
-
-/// Core's `UpdateUncommittedBlockStructures`: a block that commits to witness data, but whose coinbase has none, gets the
-/// all-zero reserved value (BIP 141).
-fn add_witness_reserved_value(block: &mut Block) {
-    let Some(coinbase) = block.txdata.first_mut() else { return };
-    let commits = coinbase.output.iter().any(|output| {
-        output.script_pubkey.len() >= 38 && output.script_pubkey.as_bytes().starts_with(&COMMITMENT_PREFIX)
-    });
-    if commits
-        && let [input, ..] = coinbase.input.as_mut_slice()
-        && input.witness.is_empty()
-    {
-        input.witness = Witness::from_slice(&[[0_u8; 32]]);
     }
 }
 
