@@ -3,15 +3,16 @@
 use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::files::{Kind, damaged};
-use crate::index::{Id, status};
+use crate::index::{Id, Rank, status};
+use crate::open::link;
 use crate::rules;
 use crate::undo;
 use crate::writer::Writer;
 use crate::{ChainEvent, index};
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Txid};
 use cairn_consensus::block::txids;
 use cairn_consensus::connect::{ConnectError, ScriptCheck};
-use cairn_consensus::error::{BlockReject, BlockRejectKind};
+use cairn_consensus::error::BlockReject;
 use rayon::prelude::*;
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,6 +24,14 @@ const MAX_SCRIPT_THREADS: usize = 15;
 
 /// Histogram of the seconds that connecting a block takes, from its bytes to its coins, durability apart.
 pub const BLOCK_CONNECT_SECONDS: &str = "cairn_block_connect_seconds";
+
+/// What stands in a branch's way.
+enum Obstacle {
+    /// This block cannot be connected now.
+    Block(Id),
+    /// The tip cannot be left now.
+    Tip,
+}
 
 /// Why a block was not connected.
 enum Failure {
@@ -41,69 +50,114 @@ impl From<ChainError> for Failure {
 impl Chain {
     /// Core's `ActivateBestChain`. `given` is a block at hand, to save reading it again; the answer is why that very
     /// block was refused, if it was.
+    ///
+    /// A branch that cannot be read or written is left for the best of the others; then the failure is the answer, and
+    /// the next call tries that branch again.
     pub(crate) fn activate_best_chain(
         &self,
         writer: &mut Writer,
         given: Option<(Id, &Arc<Block>)>,
     ) -> Result<Option<BlockReject>, ChainError> {
-        let mut refused = None;
-        loop {
-            let (fork, path) = {
-                let view = self.read();
-                let tip = view.tip();
-                let Some(&(.., std::cmp::Reverse(best))) = writer.candidates.last() else { return Ok(refused) };
-                if best == tip {
-                    return Ok(refused);
-                }
-                let fork = view.index.fork(best, tip);
-                let mut path = Vec::new();
-                let mut at = best;
-                while at != fork {
-                    path.push(at);
-                    at = view.index.node(at).parent;
-                }
-                (fork, path)
+        let (mut refused, mut failure, mut aside) = (None, None, Vec::new());
+        while let Some((fork, path)) = self.way_to_best(writer) {
+            let (obstacle, error) = match self.walk(writer, fork, &path, given, &mut refused) {
+                Ok(()) => continue,
+                Err(failed) => failed,
             };
-            while self.read().tip() != fork {
-                self.disconnect_tip(writer)?;
+            if writer.stopped.is_some() {
+                return Err(error);
             }
-            for &id in path.iter().rev() {
-                let block = match given {
-                    Some((given, block)) if given == id => Some(block.clone()),
-                    _ => None,
-                };
-                match self.connect_tip(writer, id, block) {
-                    Ok(()) => {}
-                    Err(Failure::Chain(error)) => return Err(error),
-                    Err(Failure::Rejected(reason)) => {
-                        let hash = self.read().index.node(id).hash;
-                        tracing::warn!(%hash, %reason, "a block is invalid");
-                        self.mark_failed(writer, id);
-                        if given.is_some_and(|(given, _)| given == id) {
-                            refused = Some(reason);
-                        }
-                        break;
+            tracing::error!(%error, "a branch with more work cannot be followed");
+            let view = self.read();
+            let blocked = |rank: &Rank| {
+                let (.., std::cmp::Reverse(id)) = *rank;
+                let passes = |at: Id| view.index.ancestor(id, view.index.node(at).height) == Some(at);
+                match obstacle {
+                    Obstacle::Block(block) => passes(block),
+                    Obstacle::Tip => !passes(view.tip()),
+                }
+            };
+            aside.extend(writer.candidates.extract_if(.., blocked));
+            failure.get_or_insert(error);
+        }
+        let view = self.read();
+        let tip = view.index.node(view.tip()).rank(view.tip());
+        writer.candidates.extend(aside.into_iter().filter(|rank| *rank >= tip));
+        failure.map_or(Ok(refused), Err)
+    }
+
+    /// Where the way from the tip to the best candidate forks off, and the blocks from there, the best first; `None`
+    /// if the tip is the best.
+    fn way_to_best(&self, writer: &Writer) -> Option<(Id, Vec<Id>)> {
+        let view = self.read();
+        let tip = view.tip();
+        let &(.., std::cmp::Reverse(best)) = writer.candidates.last()?;
+        if best == tip {
+            return None;
+        }
+        let fork = view.index.fork(best, tip);
+        let mut path = Vec::new();
+        let mut at = best;
+        while at != fork {
+            path.push(at);
+            at = view.index.node(at).parent;
+        }
+        Some((fork, path))
+    }
+
+    /// Goes that way, as far as its blocks are valid. A failure that is no block's fault comes with what it stopped at.
+    fn walk(
+        &self,
+        writer: &mut Writer,
+        fork: Id,
+        path: &[Id],
+        given: Option<(Id, &Arc<Block>)>,
+        refused: &mut Option<BlockReject>,
+    ) -> Result<(), (Obstacle, ChainError)> {
+        while self.read().tip() != fork {
+            self.disconnect_tip(writer).map_err(|error| (Obstacle::Tip, error))?;
+            writer.flush_if_due(self).map_err(|error| (Obstacle::Tip, error))?;
+        }
+        for &id in path.iter().rev() {
+            let block = given.filter(|(given, _)| *given == id).map(|(_, block)| block.clone());
+            match self.connect_tip(writer, id, block) {
+                Ok(()) => writer.flush_if_due(self).map_err(|error| (Obstacle::Tip, error))?,
+                Err(Failure::Chain(error)) => return Err((Obstacle::Block(id), error)),
+                Err(Failure::Rejected(reason)) => {
+                    let hash = self.read().index.node(id).hash;
+                    tracing::warn!(%hash, %reason, "a block is invalid");
+                    self.mark_failed(writer, id);
+                    if given.is_some_and(|(given, _)| given == id) {
+                        *refused = Some(reason);
                     }
+                    break;
                 }
             }
         }
+        Ok(())
     }
 
     /// Connects a block whose parent is the tip.
     fn connect_tip(&self, writer: &mut Writer, id: Id, block: Option<Arc<Block>>) -> Result<(), Failure> {
         let since = Instant::now();
-        let block = match block {
-            Some(block) => block,
-            None => self.stored_block(id)?,
+        let (block, txids) = match block {
+            Some(block) => {
+                let txids = txids(&block);
+                (block, txids)
+            }
+            None => match self.stored_block(id) {
+                Ok(stored) => stored,
+                Err(error) => {
+                    if matches!(error, ChainError::Corrupt { .. }) {
+                        self.forget_data(writer, id);
+                    }
+                    return Err(error.into());
+                }
+            },
         };
         let node = self.read().index.node(id).clone();
-        let txids = txids(&block);
         let connected = rules::connect(self, &block, &txids);
         let connected = connected.map_err(|error| match error {
-            // The stored data is not what its header commits to: the disk failed, not the block.
-            ConnectError::Rejected(reason) if reason.kind == BlockRejectKind::Mutated => {
-                Failure::Chain(damaged(&self.files.path(Kind::Block, node.file), node.data_pos))
-            }
             ConnectError::Rejected(reason) => Failure::Rejected(reason),
             ConnectError::View(error) => Failure::Chain(error),
         })?;
@@ -138,10 +192,19 @@ impl Chain {
         Ok(())
     }
 
+    /// A block's data turned out to be lost, so that it is asked for again; what builds on it waits for that.
+    fn forget_data(&self, writer: &mut Writer, id: Id) {
+        let mut view = self.change();
+        view.index.node_mut(id).forget_data();
+        writer.dirty.insert(id);
+        link(writer, &mut view.index);
+        writer.find_candidates(&view);
+    }
+
     /// Disconnects the tip, which is not the genesis block.
     pub(crate) fn disconnect_tip(&self, writer: &mut Writer) -> Result<(), ChainError> {
         let id = self.read().tip();
-        let block = self.stored_block(id)?;
+        let (block, _) = self.stored_block(id)?;
         let node = self.read().index.node(id).clone();
         let damaged = || damaged(&self.files.path(Kind::Undo, node.file), node.undo_pos);
         let undo = self.undo_by_id(id)?.ok_or_else(damaged)?;
@@ -162,7 +225,7 @@ impl Chain {
         Ok(())
     }
 
-    fn stored_block(&self, id: Id) -> Result<Arc<Block>, ChainError> {
+    fn stored_block(&self, id: Id) -> Result<(Arc<Block>, Vec<Txid>), ChainError> {
         let hash = self.read().index.node(id).hash;
         self.block_by_id(id)?.ok_or(ChainError::Corrupt { what: format!("the block index (no data of block {hash})") })
     }

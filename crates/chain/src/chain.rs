@@ -11,6 +11,7 @@ use crate::writer::Writer;
 use crate::{BlockEntry, Observer, TipStatus};
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
+use cairn_consensus::block::{check_not_mutated, txids};
 use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::params::Params;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -164,21 +165,27 @@ impl Chain {
     /// A block's data, `None` if it is not here.
     pub fn block(&self, hash: &BlockHash) -> Result<Option<Arc<Block>>, ChainError> {
         let id = self.read().index.id(hash);
-        id.map_or(Ok(None), |id| self.block_by_id(id))
+        let Some(id) = id else { return Ok(None) };
+        Ok(self.block_by_id(id)?.map(|(block, _)| block))
     }
 
-    pub(crate) fn block_by_id(&self, id: Id) -> Result<Option<Arc<Block>>, ChainError> {
-        let (at, hash) = {
+    /// A block and its transactions' ids. Every byte of it is what the header commits to, so that one that rotted on
+    /// the disk is told here and never taken for a broken rule.
+    pub(crate) fn block_by_id(&self, id: Id) -> Result<Option<(Arc<Block>, Vec<Txid>)>, ChainError> {
+        let (at, hash, height) = {
             let view = self.read();
             let node = view.index.node(id);
-            (node.data(), node.hash)
+            (node.data(), node.hash, node.height)
         };
         let Some(at) = at else { return Ok(None) };
         let bytes = self.files.read(Kind::Block, at)?;
-        match deserialize::<Block>(&bytes) {
-            Ok(block) if block.block_hash() == hash => Ok(Some(Arc::new(block))),
-            _ => Err(damaged(&self.files.path(Kind::Block, at.file), at.pos)),
+        let damaged = || damaged(&self.files.path(Kind::Block, at.file), at.pos);
+        let block: Block = deserialize(&bytes).map_err(|_| damaged())?;
+        let txids = txids(&block);
+        if block.block_hash() != hash || check_not_mutated(&block, &txids, height, &self.params).is_err() {
+            return Err(damaged());
         }
+        Ok(Some((Arc::new(block), txids)))
     }
 
     /// A block's undo data, `None` if it is not here (genesis has none).

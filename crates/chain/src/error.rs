@@ -81,6 +81,17 @@ pub enum ChainError {
         /// What, with its path.
         what: String,
     },
+    /// The key of the block files is gone, and the files do not tell it.
+    #[error(
+        "{key} is missing or damaged, and {file} does not begin with the network's genesis block, by which the key could be \
+         found: put the key's 8 bytes back from a backup, or delete the data directory to synchronise again"
+    )]
+    KeyLost {
+        /// The key's file.
+        key: PathBuf,
+        /// The file that was asked.
+        file: PathBuf,
+    },
     /// The database of coins and index failed.
     #[error(
         "database {path}: {source}: if it is damaged, move it away, and the next start makes it anew from the block files"

@@ -5,6 +5,8 @@
 
 use crate::error::ChainError;
 use crate::lock::{sync_dir, write_atomically};
+use bitcoin::Block;
+use bitcoin::consensus::serialize;
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -51,20 +53,24 @@ pub(crate) struct BlockFiles {
 }
 
 impl BlockFiles {
-    /// Opens `dir`, creating it and its random key where they are missing.
-    pub(crate) fn open(dir: PathBuf, magic: [u8; 4]) -> Result<Self, ChainError> {
+    /// Opens `dir`, creating it and its random key where they are missing. `genesis` is the network's first block, by
+    /// which a lost key is found again.
+    pub(crate) fn open(dir: PathBuf, magic: [u8; 4], genesis: &Block) -> Result<Self, ChainError> {
         fs::create_dir_all(&dir).map_err(|error| ChainError::io("create", &dir, error))?;
         let path = dir.join(XOR_FILE);
-        let key = match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| ChainError::Corrupt { what: path.display().to_string() })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // As Core: files that are there without a key were written without one.
-                let first_file = file_path(&dir, Kind::Block, 0);
-                let key = if first_file.exists() { [0; 8] } else { rand::random() };
+        let stored = match fs::read(&path) {
+            // Core writes it whole; shorter, it is as good as lost.
+            Ok(bytes) => <[u8; 8]>::try_from(bytes).ok(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(ChainError::io("read", &path, error)),
+        };
+        let key = match stored {
+            Some(key) => key,
+            None => {
+                let key = if holds_files(&dir)? { find_key(&dir, magic, genesis)? } else { rand::random() };
                 write_atomically(&dir, XOR_FILE, &key)?;
                 key
             }
-            Err(error) => return Err(ChainError::io("read", &path, error)),
         };
         Ok(Self { dir, magic, key })
     }
@@ -129,7 +135,10 @@ impl BlockFiles {
     /// A part of the block at `at`.
     pub(crate) fn read_part(&self, at: FilePos, offset: u32, length: u32) -> Result<Vec<u8>, ChainError> {
         let path = self.path(Kind::Block, at.file);
-        let failed = |error| ChainError::io("read", &path, error);
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => damaged(&path, at.pos),
+            _ => ChainError::io("read", &path, error),
+        };
         let file = File::open(&path).map_err(failed)?;
         self.read_at(&file, u64::from(at.pos) + u64::from(offset), length as usize).map_err(failed)
     }
@@ -159,6 +168,43 @@ impl BlockFiles {
         }
         Ok(Some((at, self.read(Kind::Block, at)?)))
     }
+}
+
+/// Whether a block or undo file that has anything in it lies in `dir`.
+fn holds_files(dir: &Path) -> Result<bool, ChainError> {
+    let failed = |error| ChainError::io("read", dir, error);
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = (name.starts_with("blk") || name.starts_with("rev")) && name.ends_with(".dat");
+        if ours && entry.metadata().map_err(failed)?.len() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The key that files without `xor.dat` were written with: what the first record, which is the genesis block's in every
+/// directory, differs by from that block. All zeros for files that older programs wrote without one.
+fn find_key(dir: &Path, magic: [u8; 4], genesis: &Block) -> Result<[u8; 8], ChainError> {
+    let block = serialize(genesis);
+    let plain = [&magic[..], &(block.len() as u32).to_le_bytes(), &block].concat();
+    let path = file_path(dir, Kind::Block, 0);
+    let lost = || ChainError::KeyLost { key: dir.join(XOR_FILE), file: path.clone() };
+    let mut stored = vec![0; plain.len()];
+    File::open(&path).and_then(|file| file.read_exact_at(&mut stored, 0)).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => lost(),
+        _ => ChainError::io("read", &path, error),
+    })?;
+    let difference: Vec<u8> = plain.iter().zip(&stored).map(|(plain, stored)| plain ^ stored).collect();
+    let (key, _) = difference.split_first_chunk::<8>().ok_or_else(lost)?;
+    if difference.iter().zip(key.iter().cycle()).any(|(difference, key)| difference != key) {
+        return Err(lost());
+    }
+    let found = dir.join(XOR_FILE);
+    tracing::warn!(key = %found.display(), file = %path.display(), "the key was lost; it was found again by the genesis block");
+    Ok(*key)
 }
 
 /// What a stored record failed to be.
@@ -289,6 +335,8 @@ impl Appender {
                 found = true;
                 if length > u64::from(end) {
                     let path = files.path(kind, number);
+                    tracing::warn!(file = %path.display(), at = end, bytes = length - u64::from(end),
+                        "cutting what an unclean stop left at the end of the file");
                     let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(u64::from(end)));
                     cut.map_err(|error| ChainError::io("cut", &path, error))?;
                     self.unsynced.insert((kind, number));
@@ -314,10 +362,59 @@ mod tests {
 
     const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
 
+    fn genesis() -> Block {
+        bitcoin::constants::genesis_block(bitcoin::Network::Regtest)
+    }
+
+    fn open(dir: &Path) -> Result<BlockFiles, ChainError> {
+        BlockFiles::open(dir.to_owned(), MAGIC, &genesis())
+    }
+
+    #[test]
+    fn a_lost_key_is_found_by_the_genesis_block_or_asked_for() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = open(dir.path()).expect("opens");
+        let at = Appender::default().append_block(&files, &serialize(&genesis())).expect("written");
+        let path = dir.path().join(XOR_FILE);
+        let key = fs::read(&path).expect("key");
+        for left in [None, Some(&b""[..]), Some(b"short")] {
+            match left {
+                None => fs::remove_file(&path).expect("removed"),
+                Some(bytes) => fs::write(&path, bytes).expect("written"),
+            }
+            let files = open(dir.path()).expect("finds the key");
+            assert_eq!(fs::read(&path).expect("key"), key);
+            assert_eq!(files.read(Kind::Block, at).expect("read"), serialize(&genesis()));
+        }
+
+        // One bit that is not the genesis block's: nothing says what the key was, and none is made up.
+        let first = dir.path().join("blk00000.dat");
+        let mut bytes = fs::read(&first).expect("read");
+        bytes[100] ^= 1;
+        fs::write(&first, bytes).expect("written");
+        fs::remove_file(&path).expect("removed");
+        let refused = open(dir.path()).expect_err("no key");
+        assert!(matches!(refused, ChainError::KeyLost { .. }) && refused.to_string().contains("backup"), "{refused}");
+        assert!(!path.exists());
+        fs::rename(&first, dir.path().join("blk00007.dat")).expect("moved");
+        assert!(matches!(open(dir.path()), Err(ChainError::KeyLost { .. })));
+    }
+
+    #[test]
+    fn files_that_were_never_obfuscated_are_read_as_they_are() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let block = serialize(&genesis());
+        let plain = [&MAGIC[..], &(block.len() as u32).to_le_bytes(), &block].concat();
+        fs::write(dir.path().join("blk00000.dat"), plain).expect("written");
+        let files = open(dir.path()).expect("opens");
+        assert_eq!(files.read(Kind::Block, FilePos { file: 0, pos: 8 }).expect("read"), block);
+        assert_eq!(fs::read(dir.path().join(XOR_FILE)).expect("key"), [0; 8]);
+    }
+
     #[test]
     fn records_come_back_across_files_and_are_obfuscated_by_offset() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens");
+        let files = open(dir.path()).expect("opens");
         let mut appender = Appender { max_file_size: Some(250), ..Appender::default() };
         let blocks: Vec<Vec<u8>> = (0..5u8).map(|n| vec![n; 90 + n as usize]).collect();
         let places: Vec<_> = blocks.iter().map(|b| appender.append_block(&files, b).expect("written")).collect();
@@ -325,7 +422,7 @@ mod tests {
         let undo = appender.append_undo(&files, 1, b"undo", &[7; 32]).expect("written");
         appender.sync(&files).expect("synced");
 
-        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens again");
+        let files = open(dir.path()).expect("opens again");
         for (block, at) in blocks.iter().zip(&places) {
             assert_eq!(&files.read(Kind::Block, *at).expect("read"), block);
         }
@@ -343,7 +440,7 @@ mod tests {
     #[test]
     fn what_is_beyond_the_end_is_cut() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens");
+        let files = open(dir.path()).expect("opens");
         let mut appender = Appender::default();
         let first = appender.append_block(&files, &[1; 100]).expect("written");
         let ends = appender.ends.clone();
@@ -359,7 +456,7 @@ mod tests {
     #[test]
     fn a_record_that_is_not_there_is_damage_and_a_torn_one_is_not_found() {
         let dir = tempfile::tempdir().expect("temporary directory");
-        let files = BlockFiles::open(dir.path().to_owned(), MAGIC).expect("opens");
+        let files = open(dir.path()).expect("opens");
         let mut appender = Appender::default();
         let at = appender.append_block(&files, &[1; 100]).expect("written");
         let path = files.path(Kind::Block, 0);

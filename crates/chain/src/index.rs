@@ -74,6 +74,12 @@ impl Node {
     pub(crate) fn undo(&self) -> Option<FilePos> {
         self.has(status::HAVE_UNDO).then_some(FilePos { file: self.file, pos: self.undo_pos })
     }
+    /// The block's data is not here any more.
+    pub(crate) fn forget_data(&mut self) {
+        self.status &= !(status::HAVE_DATA | status::HAVE_UNDO | status::VALID_MASK);
+        self.status |= status::VALID_TREE;
+        (self.tx_count, self.sequence) = (0, 0);
+    }
     /// Core's `CBlockIndexWorkComparator` as a key: more work, then earlier connectable, wins.
     pub(crate) fn rank(&self, id: Id) -> Rank {
         (self.chain_work, std::cmp::Reverse(self.sequence), std::cmp::Reverse(id))

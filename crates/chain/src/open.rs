@@ -29,7 +29,7 @@ impl Chain {
         let ChainConfig { dir, params, coin_cache_bytes } = config;
         let lock = DirLock::acquire(&dir)?;
         check_format(&dir, &params)?;
-        let files = BlockFiles::open(dir.join("blocks"), params.magic)?;
+        let files = BlockFiles::open(dir.join("blocks"), params.magic, &params.genesis)?;
         let db = Db::open(&dir.join("chainstate"))?;
         let mut index = db.load_index()?;
         let mut appender = Appender::new(db.load_ends()?);
@@ -85,7 +85,11 @@ impl Chain {
             self.disconnect_tip(&mut writer)?;
         }
         writer.find_candidates(&self.read());
-        self.activate_best_chain(&mut writer, None)?;
+        match self.activate_best_chain(&mut writer, None) {
+            // What can be read is served; the log says what cannot, and it may be given again.
+            Ok(_) | Err(ChainError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
         let after = self.tip();
         if before.hash != after.hash {
             tracing::info!(from = before.height, to = after.height, "connected blocks again after an unclean stop");
@@ -194,11 +198,9 @@ fn forget_lost_data(
                     continue;
                 }
                 let node = index.node_mut(id);
-                node.status &= !status::HAVE_UNDO;
-                if kind == Kind::Block {
-                    node.status &= !(status::HAVE_DATA | status::VALID_MASK);
-                    node.status |= status::VALID_TREE;
-                    (node.tx_count, node.sequence) = (0, 0);
+                match kind {
+                    Kind::Block => node.forget_data(),
+                    Kind::Undo => node.status &= !status::HAVE_UNDO,
                 }
                 changed.insert(id);
             }
@@ -209,7 +211,8 @@ fn forget_lost_data(
 }
 
 /// Recounts which blocks can be connected, and which wait for an ancestor's data.
-fn link(writer: &mut Writer, index: &mut Index) {
+pub(crate) fn link(writer: &mut Writer, index: &mut Index) {
+    writer.unlinked.clear();
     for id in index.ids() {
         let before = index.parent(id).map_or(Some(0), |p| Some(index.node(p).chain_tx_count).filter(|&n| n > 0));
         let parent = index.node(id).parent;

@@ -1,50 +1,16 @@
-//! What a directory holds after its process was killed, its files were cut, or someone else wants it.
+//! What a directory holds after its process was killed, or when someone else wants it.
 
-use bitcoin::Block;
-use cairn_chain::testing::{self, NOW, block_after, branch, grow, open};
+mod common;
+
+use cairn_chain::testing::{NOW, branch, grow, open};
 use cairn_chain::{BlockAccepted, Chain, ChainConfig, ChainError};
+use common::{assert_sound, copy};
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("created");
-    for entry in fs::read_dir(from).expect("listed") {
-        let entry = entry.expect("listed");
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("typed").is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).expect("copied");
-        }
-    }
-}
 
 /// The coins of a chain that was given the blocks of `chain`'s branch and nothing else.
-fn fresh_coins(chain: &Chain) -> Vec<testing::RawCoin> {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let straight = open(dir.path()).expect("opens");
-    for height in 1..=chain.tip().height {
-        let hash = chain.entry_at(height).expect("active").hash;
-        let block = chain.block(&hash).expect("read").expect("there");
-        straight.process_block(block, NOW, false).expect("taken");
-    }
-    testing::coins(&straight).expect("coins")
-}
-
-fn assert_sound(chain: &Chain) {
-    for height in 1..=chain.tip().height {
-        let entry = chain.entry_at(height).expect("active");
-        assert!(chain.block(&entry.hash).expect("read").is_some());
-        assert!(chain.undo(&entry.hash).expect("read").is_some());
-        let coinbase = chain.block(&entry.hash).expect("read").expect("there").txdata[0].compute_txid();
-        assert_eq!(chain.transaction(&coinbase).expect("read").expect("indexed").1.hash, entry.hash);
-    }
-    assert_eq!(testing::coins(chain).expect("coins"), fresh_coins(chain));
-}
-
 #[test]
 fn a_clean_stop_keeps_everything() {
     let dir = tempfile::tempdir().expect("temporary directory");
@@ -128,97 +94,6 @@ fn headers_that_a_durable_block_stands_on_are_durable_too() {
         again.process_block(block.clone(), NOW, true).expect("taken");
     }
     assert_eq!(again.tip().hash, blocks[2].block_hash());
-}
-
-#[test]
-fn torn_and_foreign_bytes_at_the_end_of_block_files_are_ignored() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let chain = open(dir.path()).expect("opens");
-    grow(&chain, 5).expect("grown");
-    chain.flush().expect("flushed");
-    grow(&chain, 3).expect("grown");
-    let live = fs::read(dir.path().join("blocks/blk00000.dat")).expect("read");
-    // Blocks 6 to 8 are in the file alone. Cut anywhere in them: those that are whole come back.
-    let sizes: Vec<u64> = {
-        let flushed = tempfile::tempdir().expect("temporary directory");
-        let straight = open(flushed.path()).expect("opens");
-        (0..=8u32)
-            .map(|height| {
-                if height > 0 {
-                    let hash = chain.entry_at(height).expect("active").hash;
-                    let block = chain.block(&hash).expect("read").expect("there");
-                    straight.process_block(block, NOW, false).expect("taken");
-                }
-                fs::metadata(flushed.path().join("blocks/blk00000.dat")).expect("there").len()
-            })
-            .collect()
-    };
-    for cut in (sizes[5]..=sizes[8]).step_by(41) {
-        for garbage in [&b""[..], &[0u8; 100], &[0xa5; 3000]] {
-            let copied = tempfile::tempdir().expect("temporary directory");
-            copy(dir.path(), copied.path());
-            let mut bytes = live[..cut as usize].to_vec();
-            bytes.extend(garbage);
-            fs::write(copied.path().join("blocks/blk00000.dat"), bytes).expect("written");
-            let again = open(copied.path()).expect("opens");
-            let whole = sizes.iter().filter(|&&size| size <= cut).count() as u32 - 1;
-            assert_eq!(again.tip().height, whole, "cut at {cut}");
-            grow(&again, 2).expect("goes on");
-            drop(again);
-            let again = open(copied.path()).expect("opens");
-            assert_eq!(again.tip().height, whole + 2);
-            assert_sound(&again);
-        }
-    }
-}
-
-#[test]
-fn files_cut_below_what_was_synced_cost_only_what_was_cut() {
-    for (file, length) in [("blk00000.dat", 700), ("rev00000.dat", 60), ("blk00000.dat", 0)] {
-        let dir = tempfile::tempdir().expect("temporary directory");
-        let chain = open(dir.path()).expect("opens");
-        let blocks = grow(&chain, 8).expect("grown");
-        drop(chain);
-        let path = dir.path().join("blocks").join(file);
-        OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(length)).expect("cut");
-        let chain = open(dir.path()).expect("opens by itself");
-        assert!(file.starts_with("rev") || chain.tip().height < 8);
-        for block in &blocks {
-            chain.process_block(block.clone(), NOW, true).expect("taken again");
-        }
-        assert_eq!(chain.tip().hash, blocks[7].block_hash(), "{file} cut to {length}");
-        assert_sound(&chain);
-    }
-}
-
-#[test]
-fn a_damaged_block_is_told_apart_from_an_invalid_one() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let chain = open(dir.path()).expect("opens");
-    let blocks = grow(&chain, 3).expect("grown");
-    let path = dir.path().join("blocks/blk00000.dat");
-    let mut bytes = fs::read(&path).expect("read");
-    let at = bytes.len() - 250;
-    bytes[at..].fill(0xee);
-    fs::write(&path, bytes).expect("written");
-    let hash = blocks[2].block_hash();
-    assert!(matches!(chain.block(&hash), Err(ChainError::Corrupt { .. })));
-    assert!(matches!(chain.invalidate_block(&hash), Err(ChainError::Corrupt { .. })));
-    assert!(!chain.entry(&hash).expect("known").status.failed);
-    assert_eq!(chain.tip().hash, hash);
-}
-
-#[test]
-fn a_lost_database_is_made_anew_from_the_block_files() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let chain = open(dir.path()).expect("opens");
-    grow(&chain, 20).expect("grown");
-    let tip = chain.tip().hash;
-    drop(chain);
-    fs::remove_dir_all(dir.path().join("chainstate")).expect("removed");
-    let chain = open(dir.path()).expect("opens");
-    assert_eq!(chain.tip().hash, tip);
-    assert_sound(&chain);
 }
 
 const CHILD: &str = "CAIRN_CHAIN_TEST_CHILD";
@@ -334,81 +209,6 @@ fn a_directory_that_is_not_ours_is_refused_with_its_reason() {
 }
 
 /// Puts a device in the place of a block or undo file while `during` runs.
-fn instead_of(dir: &Path, file: &str, device: &str, during: impl FnOnce()) {
-    let (file, aside) = (dir.join("blocks").join(file), dir.join("aside"));
-    fs::rename(&file, &aside).expect("moved");
-    std::os::unix::fs::symlink(device, &file).expect("linked");
-    during();
-    fs::remove_file(&file).expect("removed");
-    fs::rename(&aside, &file).expect("moved back");
-}
-
-#[test]
-fn a_full_disk_leaves_the_state_intact_and_the_block_welcome() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let chain = open(dir.path()).expect("opens");
-    grow(&chain, 2).expect("grown");
-    let tip = chain.tip();
-    let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
-    instead_of(dir.path(), "blk00000.dat", "/dev/full", || {
-        for _ in 0..2 {
-            let refused = chain.process_block(block.clone(), NOW, true).expect_err("the disk is full");
-            assert!(
-                matches!(&refused, ChainError::DiskFull { path, .. } if path.ends_with("blk00000.dat")),
-                "{refused}"
-            );
-            assert!(refused.to_string().contains("free some space"));
-            assert_eq!(chain.tip().hash, tip.hash);
-        }
-    });
-    assert_eq!(chain.process_block(block, NOW, true).expect("taken now"), BlockAccepted::New);
-    assert_eq!(chain.tip().height, 3);
-    assert_sound(&chain);
-}
-
-#[test]
-fn a_disk_too_full_for_undo_data_keeps_the_block_for_the_next_try() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let chain = open(dir.path()).expect("opens");
-    grow(&chain, 2).expect("grown");
-    let tip = chain.tip();
-    let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
-    instead_of(dir.path(), "rev00000.dat", "/dev/full", || {
-        let refused = chain.process_block(block.clone(), NOW, true).expect_err("the disk is full");
-        assert!(matches!(&refused, ChainError::DiskFull { path, .. } if path.ends_with("rev00000.dat")), "{refused}");
-        assert_eq!(chain.tip().hash, tip.hash);
-        assert!(!chain.entry(&block.block_hash()).expect("stored").status.failed);
-    });
-    assert_eq!(chain.process_block(block, NOW, true).expect("known"), BlockAccepted::Duplicate);
-    assert_eq!(chain.tip().height, 3);
-    assert_sound(&chain);
-}
-
-#[test]
-fn a_failed_sync_stops_all_writing_until_the_next_start() {
-    let dir = tempfile::tempdir().expect("temporary directory");
-    let chain = open(dir.path()).expect("opens");
-    grow(&chain, 2).expect("grown");
-    chain.flush().expect("flushed");
-    let tip = chain.tip();
-    let block: Arc<Block> = Arc::new(block_after(&tip.header, 3, 0, Vec::new()));
-    // Writing to the null device succeeds, syncing it does not.
-    instead_of(dir.path(), "blk00000.dat", "/dev/null", || {
-        let failed = chain.process_block(block.clone(), NOW, true).expect_err("not synced");
-        assert!(matches!(&failed, ChainError::Io { what, .. } if what.contains("sync")), "{failed}");
-    });
-    assert_eq!(chain.tip().hash, tip.hash);
-    let refused = chain.process_block(block.clone(), NOW, true).expect_err("stopped");
-    assert!(matches!(&refused, ChainError::Poisoned { cause } if cause.contains("sync")), "{refused}");
-    assert!(matches!(chain.flush(), Err(ChainError::Poisoned { .. })));
-    assert!(chain.block(&tip.hash).expect("reading goes on").is_some());
-    drop(chain);
-    let chain = open(dir.path()).expect("opens");
-    assert_eq!(chain.tip().hash, tip.hash);
-    assert_eq!(chain.process_block(block, NOW, true).expect("taken"), BlockAccepted::New);
-    assert_sound(&chain);
-}
-
 #[test]
 fn an_invalidated_branch_is_left_even_if_the_process_dies_before_its_coins_are_undone_on_disk() {
     let dir = tempfile::tempdir().expect("temporary directory");

@@ -67,13 +67,7 @@ pub fn check_block(block: &Block, txids: &[Txid], params: &Params, checks: Check
         }
     }
     if checks.merkle_root {
-        let (root, is_mutated) = merkle_root(txids.iter().map(|txid| txid.to_byte_array()).collect());
-        if root != block.header.merkle_root.to_byte_array() {
-            return Err(mutated("bad-txnmrklroot", "hashMerkleRoot mismatch"));
-        }
-        if is_mutated {
-            return Err(mutated("bad-txns-duplicate", "duplicate transaction"));
-        }
+        check_merkle_root(block, txids)?;
     }
     let count = block.txdata.len();
     if count == 0
@@ -101,6 +95,28 @@ pub fn check_block(block: &Block, txids: &[Txid], params: &Params, checks: Check
         return Err(consensus("bad-blk-sigops", "out-of-bounds SigOpCount"));
     }
     Ok(())
+}
+
+/// Core's `CheckMerkleRoot`.
+fn check_merkle_root(block: &Block, txids: &[Txid]) -> Result<(), BlockReject> {
+    let (root, is_mutated) = merkle_root(txids.iter().map(|txid| txid.to_byte_array()).collect());
+    if root != block.header.merkle_root.to_byte_array() {
+        return Err(mutated("bad-txnmrklroot", "hashMerkleRoot mismatch"));
+    }
+    if is_mutated {
+        return Err(mutated("bad-txns-duplicate", "duplicate transaction"));
+    }
+    Ok(())
+}
+
+/// Checks that transactions and witnesses are those that the header of the block at `height` commits to: asked of a
+/// block that was accepted once and is read from a disk again. `txids` are those of [`txids`].
+///
+/// # Errors
+/// Only those that condemn the data, not the header: see [`check_block`] and [`contextual_check_block`].
+pub fn check_not_mutated(block: &Block, txids: &[Txid], height: u32, params: &Params) -> Result<(), BlockReject> {
+    check_merkle_root(block, txids)?;
+    check_witness(block, height >= params.segwit_height)
 }
 
 /// Bytes of a block without and with witnesses.

@@ -1,0 +1,43 @@
+//! What the tests of a directory's fate share.
+
+#![allow(dead_code, reason = "every test binary uses its own part")]
+
+use cairn_chain::Chain;
+use cairn_chain::testing::{self, NOW, open};
+use std::fs;
+use std::path::Path;
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("created");
+    for entry in fs::read_dir(from).expect("listed") {
+        let entry = entry.expect("listed");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("typed").is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+pub(crate) fn fresh_coins(chain: &Chain) -> Vec<testing::RawCoin> {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let straight = open(dir.path()).expect("opens");
+    for height in 1..=chain.tip().height {
+        let hash = chain.entry_at(height).expect("active").hash;
+        let block = chain.block(&hash).expect("read").expect("there");
+        straight.process_block(block, NOW, false).expect("taken");
+    }
+    testing::coins(&straight).expect("coins")
+}
+
+pub(crate) fn assert_sound(chain: &Chain) {
+    for height in 1..=chain.tip().height {
+        let entry = chain.entry_at(height).expect("active");
+        assert!(chain.block(&entry.hash).expect("read").is_some());
+        assert!(chain.undo(&entry.hash).expect("read").is_some());
+        let coinbase = chain.block(&entry.hash).expect("read").expect("there").txdata[0].compute_txid();
+        assert_eq!(chain.transaction(&coinbase).expect("read").expect("indexed").1.hash, entry.hash);
+    }
+    assert_eq!(testing::coins(chain).expect("coins"), fresh_coins(chain));
+}
