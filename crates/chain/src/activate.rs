@@ -1,6 +1,6 @@
 //! Moving the tip: connecting, disconnecting, and choosing between branches.
 
-use crate::chain::Chain;
+use crate::chain::{Chain, StoredBlock};
 use crate::error::ChainError;
 use crate::files::{Kind, damaged};
 use crate::index::{Id, Rank, status};
@@ -225,7 +225,7 @@ impl Chain {
         Ok(())
     }
 
-    fn stored_block(&self, id: Id) -> Result<(Arc<Block>, Vec<Txid>), ChainError> {
+    fn stored_block(&self, id: Id) -> Result<StoredBlock, ChainError> {
         let hash = self.read().index.node(id).hash;
         self.block_by_id(id)?.ok_or(ChainError::Corrupt { what: format!("the block index (no data of block {hash})") })
     }

@@ -35,6 +35,9 @@ pub struct Chain {
     pub(crate) _lock: DirLock,
 }
 
+/// A block as it was read again, with its transactions' ids.
+pub(crate) type StoredBlock = (Arc<Block>, Vec<Txid>);
+
 /// What readers see.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -171,7 +174,7 @@ impl Chain {
 
     /// A block and its transactions' ids. Every byte of it is what the header commits to, so that one that rotted on
     /// the disk is told here and never taken for a broken rule.
-    pub(crate) fn block_by_id(&self, id: Id) -> Result<Option<(Arc<Block>, Vec<Txid>)>, ChainError> {
+    pub(crate) fn block_by_id(&self, id: Id) -> Result<Option<StoredBlock>, ChainError> {
         let (at, hash, height) = {
             let view = self.read();
             let node = view.index.node(id);
