@@ -11,6 +11,7 @@ use crate::writer::Writer;
 use crate::{ChainEvent, index};
 use bitcoin::{Block, BlockHash, Txid};
 use cairn_consensus::block::txids;
+use cairn_consensus::coins::BlockUndo;
 use cairn_consensus::connect::{ConnectError, ScriptCheck};
 use cairn_consensus::error::BlockReject;
 use rayon::prelude::*;
@@ -204,14 +205,7 @@ impl Chain {
     /// Disconnects the tip, which is not the genesis block.
     pub(crate) fn disconnect_tip(&self, writer: &mut Writer) -> Result<(), ChainError> {
         let id = self.read().tip();
-        let (block, _) = self.stored_block(id)?;
-        let node = self.read().index.node(id).clone();
-        let damaged = || damaged(&self.files.path(Kind::Undo, node.file), node.undo_pos);
-        let undo = self.undo_by_id(id)?.ok_or_else(damaged)?;
-        let spenders = block.txdata.iter().skip(1);
-        if undo.0.len() != spenders.len() || spenders.zip(&undo.0).any(|(tx, spent)| tx.input.len() != spent.0.len()) {
-            return Err(damaged());
-        }
+        let (block, undo) = self.block_and_undo(id)?;
         let entry = {
             let mut view = self.change();
             view.coins.disconnect(&block, undo);
@@ -223,6 +217,19 @@ impl Chain {
             (self.observer)(&ChainEvent::Disconnected { block, entry });
         }
         Ok(())
+    }
+
+    /// A block and the coins that it spent, which fit each other.
+    pub(crate) fn block_and_undo(&self, id: Id) -> Result<(Arc<Block>, BlockUndo), ChainError> {
+        let (block, _) = self.stored_block(id)?;
+        let node = self.read().index.node(id).clone();
+        let damaged = || damaged(&self.files.path(Kind::Undo, node.file), node.undo_pos);
+        let undo = self.undo_by_id(id)?.ok_or_else(damaged)?;
+        let spenders = block.txdata.iter().skip(1);
+        if undo.0.len() != spenders.len() || spenders.zip(&undo.0).any(|(tx, spent)| tx.input.len() != spent.0.len()) {
+            return Err(damaged());
+        }
+        Ok((block, undo))
     }
 
     fn stored_block(&self, id: Id) -> Result<StoredBlock, ChainError> {

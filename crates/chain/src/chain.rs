@@ -14,11 +14,13 @@ use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use cairn_consensus::block::{check_not_mutated, txids};
 use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::params::Params;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The chain. `Send + Sync`; share it in an `Arc`. Writers are serialised inside; readers see a committed tip.
 pub struct Chain {
+    pub(crate) dir: PathBuf,
     pub(crate) params: Params,
     pub(crate) coin_cache_bytes: usize,
     pub(crate) observer: Observer,
@@ -85,6 +87,11 @@ impl Chain {
             None => Ok(writer),
             Some(cause) => Err(ChainError::Poisoned { cause: cause.clone() }),
         }
+    }
+
+    /// The directory it lives in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Parameters it was opened with.

@@ -9,7 +9,7 @@ use crate::index::{Id, Index, RECORD};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
-use redb::{Database, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -216,6 +216,13 @@ impl Db {
         Ok(txn.commit()?)
     }
 
+    /// The coins as of the marker, held still whatever is written later.
+    pub(crate) fn coin_rows(&self) -> Result<CoinRows, ChainError> {
+        let open = || -> Result<_, redb::Error> { Ok(self.db.begin_read()?.open_table(COINS)?) };
+        let table = open().map_err(|error| self.failed(error))?;
+        Ok(CoinRows { path: self.path.clone(), table })
+    }
+
     /// All coins as of the marker, in the order of their keys.
     #[cfg(any(test, feature = "testing"))]
     pub(crate) fn all_coins(&self) -> Result<Vec<RawCoin>, ChainError> {
@@ -229,6 +236,25 @@ impl Db {
             Ok(coins)
         };
         read().map_err(|error| self.failed(error))
+    }
+}
+
+/// The coins as of one moment.
+pub(crate) struct CoinRows {
+    path: PathBuf,
+    table: ReadOnlyTable<&'static [u8; 36], &'static [u8]>,
+}
+
+impl CoinRows {
+    /// Keys and coins, in the order of the keys.
+    pub(crate) fn iter(&self) -> Result<impl Iterator<Item = Result<([u8; 36], Coin), ChainError>> + '_, ChainError> {
+        let rows = self.table.iter().map_err(|error| ChainError::database(&self.path, error))?;
+        Ok(rows.map(|row| {
+            let (key, value) = row.map_err(|error| ChainError::database(&self.path, error))?;
+            let coin = read_coin(value.value());
+            let coin = coin.map_err(|_| ChainError::Corrupt { what: format!("a coin in {}", self.path.display()) })?;
+            Ok((*key.value(), coin))
+        }))
     }
 }
 

@@ -111,6 +111,15 @@ pub enum ChainError {
     /// No such block.
     #[error("Block not found: {0}")]
     UnknownBlock(BlockHash),
+    /// A file that would be written is there already.
+    #[error("{path} already exists: move it out of the way first, or choose another name")]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody asked to stop.
+    #[error("stopped before it was done, as was asked")]
+    Interrupted,
     /// The genesis block is valid by definition.
     #[error("the genesis block cannot be invalidated")]
     Genesis,

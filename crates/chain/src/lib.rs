@@ -12,6 +12,8 @@
 //! | `writer` | the writer's state and when it goes to disk |
 //! | `index` | the tree of headers in memory |
 //! | `coins` | coins that changed since they were last written |
+//! | `coinset`, `muhash` | all coins as of one block: counted and hashed |
+//! | `snapshot` | coins in Core's snapshot format |
 //! | `db` | coins, transaction index and block index in the embedded database |
 //! | `files`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `lock` | one process a directory, of one network and a known format |
@@ -26,14 +28,17 @@ mod accept;
 mod activate;
 mod chain;
 mod coins;
+mod coinset;
 mod compress;
 mod db;
 mod error;
 mod files;
 mod index;
 mod lock;
+mod muhash;
 mod open;
 mod rules;
+mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod undo;
@@ -41,6 +46,7 @@ mod writer;
 
 pub use activate::BLOCK_CONNECT_SECONDS;
 pub use chain::Chain;
+pub use coinset::{CoinHash, CoinSet, CoinStats};
 pub use error::ChainError;
 
 use bitcoin::{Block, BlockHash, block::Header};

@@ -49,6 +49,7 @@ impl Chain {
         link(&mut writer, &mut index);
         let best_header = best_header(&index);
         let chain = Chain {
+            dir,
             params,
             coin_cache_bytes,
             observer,

@@ -21,6 +21,8 @@ pub enum Kind {
     Bool,
     /// An object; the text shows what is inside on the one-line summary.
     Obj(&'static str),
+    /// An object whose entries may also be named arguments of the call (Core's `OBJ_NAMED_PARAMS`).
+    Options(&'static [&'static str]),
     /// An array; the text shows what is inside on the one-line summary.
     Arr(&'static str),
 }
@@ -61,7 +63,7 @@ impl Arg {
             Kind::Str => "string",
             Kind::Num => "number",
             Kind::Bool => "bool",
-            Kind::Obj(_) => "object",
+            Kind::Obj(_) | Kind::Options(_) => "object",
             Kind::Arr(_) => "array",
             Kind::Amount | Kind::NumUnchecked => return None,
         };
@@ -118,6 +120,7 @@ pub(crate) fn positional(args: &[Arg], mut named: Map<String, Value>) -> Result<
     let mut initial_name = None;
     for arg in args {
         let found = arg.names.split('|').find_map(|name| named.remove(name));
+        let found = with_options(arg, found, &mut named)?;
         match found {
             Some(value) => {
                 out.extend(std::iter::repeat_n(Value::Null, hole));
@@ -152,6 +155,23 @@ pub(crate) fn positional(args: &[Arg], mut named: Map<String, Value>) -> Result<
         Some(name) => fail(code::INVALID_PARAMETER, format!("Unknown named parameter {name}")),
         None => Ok(out),
     }
+}
+
+/// Puts named arguments that are entries of an object of options into that object.
+fn with_options(arg: &Arg, found: Option<Value>, named: &mut Map<String, Value>) -> Result<Option<Value>, RpcError> {
+    let Kind::Options(names) = arg.kind else { return Ok(found) };
+    let mut options = match found {
+        None => Map::new(),
+        Some(Value::Object(options)) => options,
+        Some(other) => return Ok(Some(other)),
+    };
+    for name in names {
+        let Some(value) = named.remove(*name) else { continue };
+        if options.insert((*name).to_owned(), value).is_some() {
+            return fail(code::INVALID_PARAMETER, format!("Parameter {name} specified multiple times"));
+        }
+    }
+    Ok(Some(Value::Object(options)).filter(|options| options.as_object().is_some_and(|options| !options.is_empty())))
 }
 
 /// The positional arguments of one call; those that were left out read as null.

@@ -56,6 +56,10 @@ fn summary(method: &Method) -> String {
             Kind::Obj(inside) => {
                 let _ = write!(out, "{{{inside}}}");
             }
+            Kind::Options(names) => {
+                let inside: Vec<_> = names.iter().map(|name| format!("\"{name}\":{name}")).collect();
+                let _ = write!(out, "{{{}}}", inside.join(","));
+            }
             Kind::Arr(inside) => {
                 let _ = write!(out, "[{inside},...]");
             }
@@ -91,7 +95,7 @@ fn describe(arg: &Arg) -> String {
         Kind::Num | Kind::NumUnchecked => "numeric",
         Kind::Amount => "numeric or string",
         Kind::Bool => "boolean",
-        Kind::Obj(_) => "json object",
+        Kind::Obj(_) | Kind::Options(_) => "json object",
         Kind::Arr(_) => "json array",
     };
     match (arg.required, arg.default) {
@@ -157,7 +161,7 @@ mod tests {
         assert_eq!(of("getrawtransaction"), "getrawtransaction \"txid\" ( verbosity \"blockhash\" )");
         assert_eq!(of("getblockcount"), "getblockcount");
         assert_eq!(of("testmempoolaccept"), "testmempoolaccept [\"rawtx\",...] ( maxfeerate )");
-        assert!(list_text().starts_with("== Blockchain ==\ngetbestblockhash\n"));
+        assert!(list_text().starts_with("== Blockchain ==\ndumptxoutset \"path\" ( \"type\" {\"rollback\":rollback,\"in_memory\":in_memory} )\ngetbestblockhash\n"));
         assert!(!list_text().contains("generatetoaddress"));
         assert_eq!(command_text("nope"), "help: unknown command: nope");
     }

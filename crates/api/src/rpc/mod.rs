@@ -7,7 +7,7 @@
 //! | [`auth`] | the cookie file and Basic authentication |
 //! | [`args`], [`error`] | arguments, and errors with Core's codes |
 //! | [`help`] | `help` and `docs/rpc.md`, both made from the table |
-//! | `blockchain`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `control` | the methods |
+//! | `blockchain`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `control`, `txoutset` | the methods |
 //! | `render`, `script`, `descriptor` | blocks, transactions, scripts and descriptors as Core shows them |
 //!
 //! One table, [`methods`], drives dispatch, `help` and the document.
@@ -27,6 +27,7 @@ mod render;
 mod script;
 pub mod server;
 mod template;
+mod txoutset;
 
 use args::{Arg, Args};
 use cairn_node::Node;
@@ -100,6 +101,7 @@ pub fn methods() -> impl Iterator<Item = &'static Method> {
         mining::METHODS,
         network::METHODS,
         rawtransaction::METHODS,
+        txoutset::METHODS,
     ]
     .into_iter()
     .flatten()
