@@ -9,7 +9,7 @@ use crate::rules;
 use crate::undo;
 use crate::writer::Writer;
 use crate::{ChainEvent, index};
-use bitcoin::{Block, BlockHash, Txid};
+use bitcoin::{Block, BlockHash};
 use cairn_consensus::block::txids;
 use cairn_consensus::coins::BlockUndo;
 use cairn_consensus::connect::{ConnectError, ScriptCheck};

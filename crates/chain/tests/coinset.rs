@@ -72,9 +72,9 @@ fn coins_of_an_earlier_block_are_those_that_were_there_then() {
     let chain = open(dir.path()).expect("opens");
     let blocks = grow(&chain, MATURITY + 6).expect("grown");
     let mut then = Vec::new();
-    for n in 0..5 {
+    for block in &blocks[..5] {
         // A coin that is made and spent within one block, one that lives on, and one spent by a later block.
-        let first = spend(&[reward(&blocks[n])], &[Amount::from_sat(1_000), Amount::from_sat(2_000)]);
+        let first = spend(&[reward(block)], &[Amount::from_sat(1_000), Amount::from_sat(2_000)]);
         let inner = OutPoint { txid: first.compute_txid(), vout: 1 };
         let second = spend(&[inner], &[Amount::from_sat(700)]);
         let tip = chain.tip();
