@@ -89,6 +89,14 @@ impl Chain {
         }
     }
 
+    /// Waits until no change of the active chain is half done; none begins while the answer lives. Not for observers, nor
+    /// for whoever holds a lock that an observer takes.
+    #[must_use]
+    pub fn steady(&self) -> impl Sized + '_ {
+        // What readers see is whole, whatever happened to a writer.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The directory it lives in.
     pub fn dir(&self) -> &Path {
         &self.dir

@@ -25,5 +25,5 @@ mod pool;
 mod reorg;
 mod types;
 
-pub use mempool::Mempool;
+pub use mempool::{BLOCK_MIN_FEE_RATE, Mempool};
 pub use types::{Accepted, MEMPOOL_HEIGHT, MempoolConfig, MempoolEntry, MempoolInfo};

@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Lowest rate that is mined, satoshi for 1,000 vbytes (`DEFAULT_BLOCK_MIN_TX_FEE`).
-const BLOCK_MIN_FEE_RATE: u64 = 1;
+pub const BLOCK_MIN_FEE_RATE: u64 = 1;
 /// Chunks in a row that may not fit before a nearly full block is left as it is (`MAX_CONSECUTIVE_FAILURES`).
 const MAX_CONSECUTIVE_FAILURES: usize = 1000;
 /// A block with less weight left than this is nearly full (`BLOCK_FULL_ENOUGH_WEIGHT_DELTA`).
@@ -25,7 +25,8 @@ const BLOCK_FULL_ENOUGH_WEIGHT_DELTA: u64 = 4000;
 /// The mempool. `Send + Sync`.
 ///
 /// Its lock is held while coins are read and never while scripts run. It is taken inside the chain's observer, so nobody
-/// who holds it may call a writing method of the chain.
+/// who holds it may call a writing method of the chain, and no observer may call a method of the mempool but
+/// [`Mempool::chain_event`].
 pub struct Mempool {
     pub(crate) config: MempoolConfig,
     pub(crate) chain: Arc<Chain>,
@@ -62,6 +63,14 @@ impl Mempool {
 
     /// The lock, with what disconnected blocks held back in its place.
     fn lock(&self) -> MutexGuard<'_, State> {
+        let state = self.lock_unsettled();
+        if state.reorg.is_none() {
+            return state;
+        }
+        drop(state);
+        // In the middle of a reorganisation the tip is no measure of anything. The chain's writer comes here from within
+        // a change, so that it has to be waited for first.
+        let _steady = self.chain.steady();
         let mut state = self.lock_unsettled();
         state.settle(&self.chain, &self.config);
         state

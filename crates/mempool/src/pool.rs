@@ -140,14 +140,14 @@ impl Pool {
     }
 
     /// The children here of a transaction that may be here or not.
-    pub(crate) fn children_of(&self, tx: &Transaction, txid: Txid) -> BTreeSet<Txid> {
-        (0..tx.output.len() as u32).filter_map(|vout| self.spender(&OutPoint { txid, vout })).collect()
+    pub(crate) fn children_of(&self, txid: Txid, outputs: usize) -> BTreeSet<Txid> {
+        (0..outputs as u32).filter_map(|vout| self.spender(&OutPoint { txid, vout })).collect()
     }
 
     /// Adds a transaction. It conflicts with nothing here; its children may be here already (after a reorganisation).
     pub(crate) fn insert(&mut self, txid: Txid, entry: Entry) {
         let parents = self.parents_of(&entry.tx);
-        let children = self.children_of(&entry.tx, txid);
+        let children = self.children_of(txid, entry.tx.output.len());
         for parent in &parents {
             self.members.get_mut(parent).expect("parents_of gives members").children.insert(txid);
         }

@@ -25,8 +25,9 @@ pub(crate) struct Reorg {
     work: Work,
     /// In the chain's order, without coinbases.
     returned: VecDeque<Arc<Transaction>>,
-    /// Coinbases, and what did not fit: what depends on them goes.
-    lost: Vec<Arc<Transaction>>,
+    /// Coinbases, and what did not fit, with the number of their outputs: what depends on them goes.
+    lost: Vec<(Txid, usize)>,
+    /// Bytes of `returned`.
     bytes: usize,
 }
 
@@ -59,7 +60,8 @@ impl State {
         if let Some(reorg) = &mut self.reorg {
             let confirmed: HashSet<Txid> = confirmed.into_iter().collect();
             reorg.returned.retain(|tx| !confirmed.contains(&tx.compute_txid()));
-            reorg.lost.retain(|tx| !confirmed.contains(&tx.compute_txid()));
+            reorg.bytes = reorg.returned.iter().map(|tx| tx.total_size()).sum();
+            reorg.lost.retain(|(txid, _)| !confirmed.contains(txid));
         }
     }
 
@@ -72,19 +74,18 @@ impl State {
         });
         // Of several blocks the last comes first.
         for tx in transactions.iter().rev() {
-            let tx = Arc::new(tx.clone());
             if tx.is_coinbase() {
-                reorg.lost.push(tx);
+                reorg.lost.push((tx.compute_txid(), tx.output.len()));
             } else {
                 reorg.bytes += tx.total_size();
-                reorg.returned.push_front(tx);
+                reorg.returned.push_front(Arc::new(tx.clone()));
             }
         }
         while reorg.bytes > MAX_RETURNED_BYTES
             && let Some(last) = reorg.returned.pop_back()
         {
             reorg.bytes -= last.total_size();
-            reorg.lost.push(last);
+            reorg.lost.push((last.compute_txid(), last.output.len()));
         }
     }
 
@@ -95,11 +96,11 @@ impl State {
         for tx in reorg.returned {
             match self.give_back(chain, config, &tx) {
                 Some(txid) => returned.push(txid),
-                None => self.remove_dependents(&tx),
+                None => self.remove_dependents(tx.compute_txid(), tx.output.len()),
             }
         }
-        for tx in reorg.lost {
-            self.remove_dependents(&tx);
+        for (txid, outputs) in reorg.lost {
+            self.remove_dependents(txid, outputs);
         }
         let excess = self.pool.excess(returned);
         self.remove_with_descendants(excess);
@@ -131,8 +132,8 @@ impl State {
     }
 
     /// Removes whatever spends a transaction that is neither here nor in the chain.
-    fn remove_dependents(&mut self, tx: &Transaction) {
-        let children = self.pool.children_of(tx, tx.compute_txid());
+    fn remove_dependents(&mut self, txid: Txid, outputs: usize) {
+        let children = self.pool.children_of(txid, outputs);
         self.remove_with_descendants(children);
     }
 
@@ -165,5 +166,55 @@ impl State {
             !coin.coinbase || coin.height == MEMPOOL_HEIGHT || tip.height + 1 >= coin.height + rules::COINBASE_MATURITY
         });
         mature && is_bip68_final(chain, &tip, tx, &coins)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::constants::genesis_block;
+    use bitcoin::hashes::Hash;
+    use bitcoin::{Amount, Network, OutPoint, ScriptBuf, TxIn, TxOut};
+    use cairn_chain::BlockStatus;
+
+    /// A transaction of somewhat more than so many bytes.
+    fn sized(bytes: usize, vout: u32) -> Transaction {
+        let input = TxIn {
+            previous_output: OutPoint { txid: Txid::from_raw_hash(Hash::all_zeros()), vout },
+            ..TxIn::default()
+        };
+        Transaction {
+            version: bitcoin::transaction::Version::TWO,
+            lock_time: bitcoin::absolute::LockTime::ZERO,
+            input: vec![input],
+            output: vec![TxOut { value: Amount::ZERO, script_pubkey: ScriptBuf::from_bytes(vec![0x6a; bytes]) }],
+        }
+    }
+
+    #[test]
+    fn what_the_new_branch_confirms_makes_room() {
+        let header = genesis_block(Network::Regtest).header;
+        let entry = BlockEntry {
+            hash: header.block_hash(),
+            height: 1,
+            header,
+            chain_work: header.work(),
+            median_time_past: header.time,
+            tx_count: 1,
+            chain_tx_count: 2,
+            status: BlockStatus { has_data: true, valid_scripts: true, failed: false },
+        };
+        let [a, b, c, d] = [0, 1, 2, 3].map(|vout| sized(9_000_000, vout));
+        let kept = |state: &State| -> Vec<Txid> {
+            state.reorg.iter().flat_map(|reorg| &reorg.returned).map(|tx| tx.compute_txid()).collect()
+        };
+        let mut state = State::default();
+        state.disconnected(&[a.clone(), b.clone()], &entry);
+        state.connected(&[b], 0);
+        state.disconnected(std::slice::from_ref(&c), &entry);
+        assert_eq!(kept(&state), [c.compute_txid(), a.compute_txid()], "18 of 20 MB");
+        state.disconnected(std::slice::from_ref(&d), &entry);
+        assert_eq!(kept(&state), [d.compute_txid(), c.compute_txid()], "the last blocks' go");
+        assert_eq!(state.reorg.as_ref().map(|reorg| reorg.lost.clone()), Some(vec![(a.compute_txid(), 1)]));
     }
 }

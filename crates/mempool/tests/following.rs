@@ -3,11 +3,13 @@
 mod common;
 
 use bitcoin::Transaction;
+use cairn_chain::ChainEvent;
 use cairn_chain::testing::{self, NOW};
 use cairn_mempool::MempoolConfig;
 use common::{Coin, Net, TIME, outputs, pay, sequenced};
 use std::slice::from_ref;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 /// Puts a longer branch in place of the last `undone` blocks; its first block holds these transactions.
 fn reorganise(net: &Net, undone: u32, transactions: Vec<Transaction>) {
@@ -93,6 +95,31 @@ fn what_is_too_early_on_the_lower_tip_leaves() {
         net.chain.invalidate_block(&net.chain.tip().hash).unwrap();
     }
     assert_eq!(net.pool.txids(), [stays.compute_txid()]);
+}
+
+#[test]
+fn who_reads_in_the_middle_of_a_reorganisation_waits_for_its_end() {
+    let (said, reader) = mpsc::channel();
+    let net = Net::watched(MempoolConfig::default(), move |pool, event| {
+        if matches!(event, ChainEvent::Disconnected { .. }) {
+            let (pool, said) = (pool.clone(), said.clone());
+            let (answered, answer) = mpsc::channel();
+            std::thread::spawn(move || {
+                let txids = pool.txids();
+                drop(answered);
+                said.send(txids).unwrap();
+            });
+            // The reader cannot answer before this returns, so that the time always passes, unless it does not wait.
+            let _: Result<(), _> = answer.recv_timeout(Duration::from_millis(300));
+        }
+    });
+    // Final in the next block and no earlier.
+    let mut locked = sequenced(pay(&[net.coin()], 1000, 1), 0xffff_fffe);
+    locked.lock_time = bitcoin::absolute::LockTime::from_consensus(net.chain.tip().height);
+    net.add(&locked);
+    reorganise(&net, 1, Vec::new());
+    assert_eq!(reader.recv().unwrap(), [locked.compute_txid()]);
+    assert!(net.has(&locked));
 }
 
 #[test]

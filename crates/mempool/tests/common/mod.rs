@@ -3,7 +3,7 @@
 
 use bitcoin::{Amount, Block, OutPoint, Sequence, Transaction, TxOut, Txid};
 use cairn_chain::testing::{self, NOW, spend};
-use cairn_chain::{Chain, ChainConfig};
+use cairn_chain::{Chain, ChainConfig, ChainEvent};
 use cairn_consensus::error::{TxReject, TxRejectKind};
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -32,6 +32,11 @@ impl Net {
     }
 
     pub fn with(config: MempoolConfig) -> Net {
+        Net::watched(config, |_, _| {})
+    }
+
+    /// `watch` hears every event after the mempool did.
+    pub fn watched(config: MempoolConfig, watch: impl Fn(&Arc<Mempool>, &ChainEvent) + Send + Sync + 'static) -> Net {
         let dir = tempfile::tempdir().unwrap();
         let pool: Arc<OnceLock<Arc<Mempool>>> = Arc::default();
         let observed = pool.clone();
@@ -40,6 +45,7 @@ impl Net {
         let observer = move |event: &_| {
             if let Some(pool) = observed.get() {
                 pool.chain_event(event, TIME);
+                watch(pool, event);
             }
         };
         let chain = Arc::new(Chain::open(chain_config, Box::new(observer)).unwrap());
