@@ -26,6 +26,8 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::broadcast;
 
+/// Core's `DEFAULT_MAX_TIP_AGE`: a tip older than this many seconds means that the node is still catching up.
+const MAX_TIP_AGE: u32 = 24 * 3600;
 /// Events a follower may lag behind by before it has to read the chain again.
 const EVENT_BACKLOG: usize = 1024;
 
@@ -87,6 +89,7 @@ pub struct Node {
     events: broadcast::Sender<NodeEvent>,
     started_at: u32,
     stopping: AtomicBool,
+    initial_block_download: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -97,11 +100,27 @@ impl Node {
         // Weak, because the mempool holds the chain, and the chain holds its observer.
         let observed: Arc<OnceLock<Weak<Mempool>>> = Arc::default();
         let producer = Producer::default();
+        let initial_block_download = Arc::new(AtomicBool::new(true));
+        let minimum_chain_work = params.minimum_chain_work;
+        // Core's `UpdateIBDStatus`: once the node has caught up, that stays so.
+        let latch = {
+            let latched = initial_block_download.clone();
+            move |tip: &BlockEntry| {
+                let recent = tip.header.time.saturating_add(MAX_TIP_AGE) >= unix_time();
+                if tip.chain_work >= minimum_chain_work && recent {
+                    latched.store(false, Ordering::Relaxed);
+                }
+            }
+        };
 
         let observer = {
             let (observed, events, stale) = (observed.clone(), events.clone(), producer.stale_flag());
+            let latch = latch.clone();
             Box::new(move |event: &ChainEvent| {
                 stale.store(true, Ordering::Relaxed);
+                if let ChainEvent::Connected { entry, .. } = event {
+                    latch(entry);
+                }
                 // While the chain catches up with its own files there is no mempool yet.
                 if let Some(mempool) = observed.get().and_then(Weak::upgrade) {
                     mempool.chain_event(event, u64::from(unix_time()));
@@ -118,6 +137,7 @@ impl Node {
         };
         let chain_config = ChainConfig { dir: config.dir, params, coin_cache_bytes: config.coin_cache_bytes };
         let chain = Arc::new(Chain::open(chain_config, observer)?);
+        latch(&chain.tip());
         let mempool = Arc::new(Mempool::new(config.mempool, chain.clone()));
         observed.get_or_init(|| Arc::downgrade(&mempool));
         Ok(Arc::new(Node {
@@ -127,6 +147,7 @@ impl Node {
             events,
             started_at: unix_time(),
             stopping: AtomicBool::new(false),
+            initial_block_download,
         }))
     }
 
@@ -138,6 +159,11 @@ impl Node {
     /// The node's clock, seconds since 1970.
     pub fn now(&self) -> u32 {
         unix_time()
+    }
+
+    /// Whether the chain is still being caught up with (Core's `IsInitialBlockDownload`): no tip was recent yet.
+    pub fn is_initial_block_download(&self) -> bool {
+        self.initial_block_download.load(Ordering::Relaxed)
     }
 
     /// When it was opened, seconds since 1970.
@@ -172,12 +198,20 @@ impl Node {
         progress: &mut dyn FnMut(u32),
     ) -> Result<Vec<BlockHash>, MiningError> {
         let mut hashes = Vec::new();
-        for done in 1..=count {
+        let mut generate_one = |durable| {
             let mut block = self.template(script)?.block;
             cairn_mining::mine(&mut block, &self.stopping)?;
             hashes.push(block.block_hash());
+            self.chain.process_block(Arc::new(block), self.now(), durable)?;
+            Ok(())
+        };
+        for done in 1..=count {
             // One sync for all: a block in the middle is not acknowledged before the last one is.
-            self.chain.process_block(Arc::new(block), self.now(), done == count)?;
+            if let Err(error) = generate_one(done == count) {
+                // Followers have heard of the blocks before, and they stay: they must outlast a loss of power too.
+                self.chain.flush()?;
+                return Err(error);
+            }
             progress(done);
         }
         Ok(hashes)
@@ -225,4 +259,32 @@ impl Node {
 fn unix_time() -> u32 {
     let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A regtest node with nothing but its genesis block.
+    pub(crate) fn node() -> (Arc<Node>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = NodeConfig {
+            dir: dir.path().to_owned(),
+            network: Network::Regtest,
+            mempool: MempoolConfig::default(),
+            coin_cache_bytes: 1 << 20,
+        };
+        (Node::open(config).unwrap(), dir)
+    }
+
+    #[test]
+    fn once_caught_up_is_caught_up() {
+        let (node, _dir) = node();
+        assert!(node.is_initial_block_download(), "the genesis block is of 2011");
+        let blocks = node.generate(1, Script::new(), &mut |_| {}).unwrap();
+        assert!(!node.is_initial_block_download());
+        node.chain.invalidate_block(&blocks[0]).unwrap();
+        assert_eq!(node.chain.tip().height, 0);
+        assert!(!node.is_initial_block_download());
+    }
 }

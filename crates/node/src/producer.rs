@@ -69,8 +69,14 @@ impl Producer {
         status
     }
 
+    /// The thread's handle. Whoever starts or stops holds it to the end, so that there is never a second thread.
+    fn handle(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn start(&self, node: &Arc<Node>, block_time: Duration, script: ScriptBuf) {
-        self.stop();
+        let mut thread = self.handle();
+        self.end(&mut thread);
         {
             let mut state = self.shared.lock();
             state.stop = false;
@@ -86,7 +92,7 @@ impl Producer {
             .name("producer".into())
             .spawn(move || produce(&node, &shared, block_time, &script));
         match spawned {
-            Ok(thread) => *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            Ok(spawned) => *thread = Some(spawned),
             Err(error) => {
                 let mut state = self.shared.lock();
                 state.status.running = false;
@@ -96,11 +102,14 @@ impl Producer {
     }
 
     pub(crate) fn stop(&self) {
+        self.end(&mut self.handle());
+    }
+
+    fn end(&self, thread: &mut Option<JoinHandle<()>>) {
         self.shared.lock().stop = true;
         self.shared.stale.store(true, Ordering::Relaxed);
         self.shared.wake.notify_all();
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        if let Some(thread) = thread.take() {
             // A producer that panicked has nothing more to say; its last error stays in the status.
             let _ = thread.join();
         }
@@ -155,5 +164,34 @@ fn sleep_until(shared: &Shared, due: Instant) -> bool {
             return true;
         };
         state = shared.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Barrier;
+
+    #[test]
+    fn concurrent_starts_leave_one_thread() {
+        const STARTS: usize = 8;
+        let (node, _dir) = crate::tests::node();
+        let producer = Producer::default();
+        for _ in 0..50 {
+            let together = Barrier::new(STARTS);
+            std::thread::scope(|scope| {
+                for _ in 0..STARTS {
+                    scope.spawn(|| {
+                        together.wait();
+                        producer.start(&node, Duration::from_secs(3600), ScriptBuf::new());
+                    });
+                }
+            });
+            assert_eq!(Arc::strong_count(&producer.shared), 2, "the producer and one thread");
+            assert!(producer.status().running);
+        }
+        producer.stop();
+        assert_eq!(Arc::strong_count(&producer.shared), 1, "no thread");
+        assert!(!producer.status().running);
     }
 }
