@@ -59,6 +59,23 @@ pub enum Outcome {
     NotAsked,
 }
 
+impl Outcome {
+    /// Its name in answers for programs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Outcome::Verified { .. } => "verified",
+            Outcome::Mismatch { .. } => "mismatch",
+            Outcome::NoSuchBlock => "no_such_block",
+            Outcome::NoNode(_) => "no_node",
+            Outcome::Pending => "pending",
+            Outcome::OtherChain(_) => "other_chain",
+            Outcome::Unknown => "unknown",
+            Outcome::NotAsked => "not_asked",
+        }
+    }
+}
+
 /// One attestation and what came of it.
 #[derive(Debug, Clone)]
 pub struct Finding {
@@ -105,6 +122,22 @@ pub enum Verdict {
     OtherChain(Vec<&'static str>),
     /// Rests on attestations that nobody here knows.
     Unknown,
+}
+
+impl Verdict {
+    /// Its name in answers for programs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verdict::Verified { .. } => "verified",
+            Verdict::Mismatch { .. } => "mismatch",
+            Verdict::NoSuchBlock { .. } => "no_such_block",
+            Verdict::NoNode(_) => "no_node",
+            Verdict::Pending { .. } => "pending",
+            Verdict::OtherChain(_) => "other_chain",
+            Verdict::Unknown => "unknown",
+        }
+    }
 }
 
 /// Checks every attestation of a proof, the earliest block first, until one proves it.

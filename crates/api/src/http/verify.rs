@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use bitcoin::hex::{DisplayHex as _, FromHex as _};
 use cairn_chain::Chain;
 use cairn_stamp::ots::{Attestation, DetachedTimestampFile, MAX_PROOF_SIZE};
-use cairn_stamp::verify::{BlockHeaders, Finding, HeaderAnswer, Outcome, Verdict, verdict};
+use cairn_stamp::verify::{BlockHeaders, Finding, HeaderAnswer, Verdict, verdict};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -80,17 +80,7 @@ impl From<&Finding> for AttestationView {
             Attestation::Pending { uri } => ("pending", None, Some(uri.clone())),
             Attestation::Unknown { .. } => ("unknown", None, None),
         };
-        let outcome = match &finding.outcome {
-            Outcome::Verified { .. } => "verified",
-            Outcome::Mismatch { .. } => "mismatch",
-            Outcome::NoSuchBlock => "no_such_block",
-            Outcome::NoNode(_) => "no_node",
-            Outcome::Pending => "pending",
-            Outcome::OtherChain(_) => "other_chain",
-            Outcome::Unknown => "unknown",
-            Outcome::NotAsked => "not_asked",
-        };
-        AttestationView { kind, height, uri, outcome }
+        AttestationView { kind, height, uri, outcome: finding.outcome.name() }
     }
 }
 
@@ -108,9 +98,10 @@ impl BlockHeaders for Headers<'_> {
 
 fn check(chain: &Chain, proof: &DetachedTimestampFile, digest: Option<&[u8]>) -> Verification {
     let findings = cairn_stamp::verify::verify(proof.timestamp(), &mut Headers(chain));
+    let verdict = verdict(&findings);
     let mut out = Verification {
-        verdict: "unknown",
-        detail: "the proof rests on attestations that nobody here knows".into(),
+        verdict: verdict.name(),
+        detail: String::new(),
         file_hash: proof.file_hash().name(),
         digest: proof.file_digest().to_lower_hex_string(),
         height: None,
@@ -124,27 +115,22 @@ fn check(chain: &Chain, proof: &DetachedTimestampFile, digest: Option<&[u8]>) ->
         out.detail = "the proof is for other data than that with the given digest".into();
         return out;
     }
-    (out.verdict, out.detail) = match verdict(&findings) {
+    out.detail = match verdict {
         Verdict::Verified { height, hash, time } => {
             (out.height, out.block_hash, out.time) = (Some(height), Some(hash.to_string()), Some(time));
-            ("verified", format!("the data existed when block {height} was made"))
+            format!("the data existed when block {height} was made")
         }
-        Verdict::Mismatch { height } => {
-            ("mismatch", format!("block {height} of this chain does not commit to the data"))
-        }
-        Verdict::NoSuchBlock { height } => {
-            ("no_such_block", format!("the proof needs block {height}, which this chain does not have"))
-        }
-        Verdict::NoNode(why) => ("no_node", why),
+        Verdict::Mismatch { height } => format!("block {height} of this chain does not commit to the data"),
+        Verdict::NoSuchBlock { height } => format!("the proof needs block {height}, which this chain does not have"),
+        Verdict::NoNode(why) => why,
         Verdict::Pending { uris } => {
-            let detail = "only calendars have it yet: upgrade the proof and verify it again".into();
             out.calendars = uris;
-            ("pending", detail)
+            "only calendars have it yet: upgrade the proof and verify it again".into()
         }
         Verdict::OtherChain(chains) => {
-            ("other_chain", format!("the proof needs a chain that is not at hand: {}", chains.join(", ")))
+            format!("the proof needs a chain that is not at hand: {}", chains.join(", "))
         }
-        Verdict::Unknown => return out,
+        Verdict::Unknown => "the proof rests on attestations that nobody here knows".into(),
     };
     out
 }

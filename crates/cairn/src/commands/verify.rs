@@ -8,7 +8,7 @@ use crate::error::{CliError, exit};
 use crate::terminal;
 use bitcoin::hex::{DisplayHex, FromHex};
 use cairn_stamp::ots::DetachedTimestampFile;
-use cairn_stamp::verify::{Finding, Outcome, Verdict, verdict, verify};
+use cairn_stamp::verify::{Finding, Verdict, verdict, verify};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -124,7 +124,9 @@ fn conclude(
     let proof = proof.display();
     let mut value =
         json!({"source": source.url(), "attestations": findings.iter().map(finding_json).collect::<Vec<_>>()});
-    let (code, verdict, message, remedy) = match verdict(findings) {
+    let verdict = verdict(findings);
+    value["verdict"] = json!(verdict.name());
+    let (code, message, remedy) = match verdict {
         Verdict::Verified { height, hash, time } => {
             let (network, since) = (network(), time::utc(time));
             value["height"] = json!(height);
@@ -135,7 +137,7 @@ fn conclude(
             let url = source.url();
             let message =
                 format!("YES: {what} exists since {since}\nblock {height} {hash} ({network}, according to {url})");
-            (exit::DONE, "verified", message, String::new())
+            (exit::DONE, message, String::new())
         }
         Verdict::Mismatch { height } => {
             let network = network();
@@ -143,7 +145,6 @@ fn conclude(
             value["network"] = json!(network);
             (
                 exit::SAYS_NO,
-                "mismatch",
                 format!("NO: block {height} of {network} at {} does not contain what {proof} says", source.url()),
                 format!(
                     "if the chain was reorganised, run `cairn upgrade --again {proof}`; else ask a node of the proof's network"
@@ -154,7 +155,6 @@ fn conclude(
             value["height"] = json!(height);
             (
                 exit::CANNOT_SAY,
-                "no_such_block",
                 format!(
                     "cannot say: the chain at {} ({}) was not found to have block {height} yet",
                     source.url(),
@@ -165,7 +165,6 @@ fn conclude(
         }
         Verdict::NoNode(reason) => (
             exit::CANNOT_SAY,
-            "no_node",
             format!("cannot say: {} gave no block: {reason}", source.url()),
             "start one with `cairn up`, or name one with --server or --bitcoin-node".to_owned(),
         ),
@@ -173,25 +172,21 @@ fn conclude(
             value["calendars"] = json!(uris);
             (
                 exit::CANNOT_SAY,
-                "pending",
                 format!("cannot say yet: only {} has it, no block{said}", uris.join(", ")),
                 "try again after the next blocks".to_owned(),
             )
         }
         Verdict::OtherChain(chains) => (
             exit::CANNOT_SAY,
-            "other_chain",
             format!("cannot say: the proof needs a node of {}, which cannot be asked here", chains.join(" or ")),
             "use a client for that network".to_owned(),
         ),
         Verdict::Unknown => (
             exit::CANNOT_SAY,
-            "unknown",
             "cannot say: the proof rests on attestations of a kind that is not known here".to_owned(),
             "use the program that made it".to_owned(),
         ),
     };
-    value["verdict"] = json!(verdict);
     answer(args, code, &message, &remedy, value)
 }
 
@@ -212,15 +207,6 @@ fn answer(args: &Args, code: u8, message: &str, remedy: &str, mut value: Value) 
 fn finding_json(finding: &Finding) -> Value {
     let mut value = attestation_json(&finding.attestation);
     value["message"] = json!(finding.message.to_lower_hex_string());
-    value["outcome"] = json!(match &finding.outcome {
-        Outcome::Verified { .. } => "verified",
-        Outcome::Mismatch { .. } => "mismatch",
-        Outcome::NoSuchBlock => "no_such_block",
-        Outcome::NoNode(_) => "no_node",
-        Outcome::Pending => "pending",
-        Outcome::OtherChain(_) => "other_chain",
-        Outcome::Unknown => "unknown",
-        Outcome::NotAsked => "not_asked",
-    });
+    value["outcome"] = json!(finding.outcome.name());
     value
 }
