@@ -239,7 +239,7 @@ pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
     if global.config.is_some() || file.exists() {
         builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Toml));
     }
-    let (cairn, documents) = environment()?;
+    let Environment { cairn, documents } = environment()?;
     builder = builder.add_source(
         config::Environment::with_prefix("CAIRN")
             .prefix_separator("_")
@@ -266,11 +266,18 @@ pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
     Ok(Resolved { settings, data_dir })
 }
 
+/// The environment's part of the configuration.
+#[derive(Default)]
+struct Environment {
+    /// Variables under `CAIRN_`.
+    cairn: HashMap<String, String>,
+    /// Values of the documents' variables, by the keys that they set.
+    documents: Vec<(&'static str, String)>,
+}
+
 /// The environment's part: variables under `CAIRN_` and the documents' variables, as keys.
-#[allow(clippy::type_complexity, reason = "two maps, each named where it is used")]
-fn environment() -> Result<(HashMap<String, String>, Vec<(&'static str, String)>), CliError> {
-    let mut cairn = HashMap::new();
-    let mut documents = Vec::new();
+fn environment() -> Result<Environment, CliError> {
+    let mut environment = Environment::default();
     for (name, value) in std::env::vars_os() {
         let Some(name) = name.to_str() else { continue };
         let document = DOCUMENT_VARIABLES.iter().find(|(variable, _)| *variable == name);
@@ -282,14 +289,14 @@ fn environment() -> Result<(HashMap<String, String>, Vec<(&'static str, String)>
             CliError::usage(format!("environment variable {name} is not UTF-8")).remedy("set it to plain text")
         })?;
         match document {
-            Some((_, key)) if !value.is_empty() => documents.push((*key, value)),
+            Some((_, key)) if !value.is_empty() => environment.documents.push((*key, value)),
             Some(_) => {}
             None => {
-                cairn.insert(name.to_owned(), value);
+                environment.cairn.insert(name.to_owned(), value);
             }
         }
     }
-    Ok((cairn, documents))
+    Ok(environment)
 }
 
 /// The XDG data home's `cairn`.
