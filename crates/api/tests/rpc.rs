@@ -7,6 +7,8 @@ use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
+use bitcoin::{Amount, Block};
 use cairn_api::rpc::auth::Credentials;
 use cairn_api::rpc::{Context, execute, server::Server};
 use serde_json::{Value, json};
@@ -183,6 +185,62 @@ async fn blocks_are_made_shown_undone_and_reconsidered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn blocks_on_invalid_ones_are_answered_as_core_does() {
+    let (context, _dir) = context();
+    let call = |method: &str, params: Value| call(&context, method, params);
+    // A block for the tip that is not submitted, changed and with a proof of work of its own.
+    let changed = |change: &dyn Fn(&mut Block)| {
+        let made = call("generateblock", json!([ADDRESS, [], false])).unwrap();
+        let mut block: Block = deserialize_hex(made["hex"].as_str().unwrap()).unwrap();
+        change(&mut block);
+        block.header.merkle_root = block.compute_merkle_root().unwrap();
+        while block.header.validate_pow(block.header.target()).is_err() {
+            block.header.nonce += 1;
+        }
+        (serialize_hex(&block), block.block_hash())
+    };
+    let (greedy, greedy_hash) = changed(&|block| block.txdata[0].output[0].value += Amount::ONE_SAT);
+    call("generatetoaddress", json!([1, ADDRESS])).unwrap();
+    let (second, second_hash) = changed(&|block| block.header.prev_blockhash = greedy_hash);
+    call("generatetoaddress", json!([1, ADDRESS])).unwrap();
+    let (third, _) = changed(&|block| block.header.prev_blockhash = second_hash);
+    let (unknown, _) = changed(&|block| block.header.time += 1);
+    call("invalidateblock", json!([call("getbestblockhash", json!([])).unwrap()])).unwrap();
+
+    assert_eq!(call("submitblock", json!([greedy])), Ok(json!("inconclusive")), "on a losing branch");
+    assert_eq!(
+        call("submitblock", json!([second])),
+        Ok(json!("inconclusive")),
+        "it was the block below that was checked"
+    );
+    assert_eq!(call("submitblock", json!([third])), Ok(json!("bad-prevblk")));
+    assert_eq!(call("submitblock", json!([unknown])), Ok(json!("bad-prevblk")));
+    assert_eq!(call("submitblock", json!([second])), Ok(json!("duplicate-invalid")));
+    assert_eq!(call("submitblock", json!([greedy])), Ok(json!("duplicate-invalid")));
+    assert_eq!(call("getblockcount", json!([])), Ok(json!(1)));
+
+    // Core leaves the genesis block alone, and says nothing.
+    let genesis = call("getblockhash", json!([0])).unwrap();
+    assert_eq!(call("invalidateblock", json!([genesis])), Ok(Value::Null));
+    assert_eq!(call("getblockcount", json!([])), Ok(json!(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mining_info_follows_the_parameters() {
+    let (context, _dir) = context();
+    let call = |method: &str, params: Value| call(&context, method, params);
+    call("generatetoaddress", json!([150, ADDRESS])).unwrap();
+    // Regtest's difficulty period is a day of ten minutes: 144 blocks, and 150 is the seventh of the second.
+    assert_eq!(call("getnetworkhashps", json!([-1])), call("getnetworkhashps", json!([7])));
+    assert_eq!(call("getmininginfo", json!([])).unwrap()["blockmintxfee"].to_string(), "0.00000001");
+    let template = call("getblocktemplate", json!([{"rules": ["segwit"]}])).unwrap();
+    assert_eq!(
+        (&template["sigoplimit"], &template["sizelimit"], &template["weightlimit"]),
+        (&json!(80_000), &json!(4_000_000), &json!(4_000_000))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn templates_signal_version_bits() {
     let (context, _dir) = context();
     let mut height = 0;
@@ -220,12 +278,12 @@ async fn templates_become_blocks() {
     assert_eq!(call("submitblock", json!([hex])), Ok(Value::Null));
     assert_eq!(call("getbestblockhash", json!([])), Ok(made["hash"].clone()));
     // A block whose parent is unknown, with a proof of work of its own.
-    let mut orphan: bitcoin::Block = bitcoin::consensus::encode::deserialize_hex(hex.as_str().unwrap()).unwrap();
+    let mut orphan: Block = deserialize_hex(hex.as_str().unwrap()).unwrap();
     orphan.header.prev_blockhash = "11".repeat(32).parse().unwrap();
     while orphan.header.validate_pow(orphan.header.target()).is_err() {
         orphan.header.nonce += 1;
     }
-    let orphan = bitcoin::consensus::encode::serialize_hex(&orphan);
+    let orphan = serialize_hex(&orphan);
     assert_eq!(call("submitblock", json!([orphan])), Ok(json!("prev-blk-not-found")));
     assert_eq!(call("submitblock", json!(["00"])).unwrap_err(), (-22, "Block decode failed".into()));
     assert_eq!(call("submitheader", json!(["00"])).unwrap_err(), (-22, "Block header decode failed".into()));

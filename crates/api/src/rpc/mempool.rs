@@ -1,10 +1,10 @@
 //! Methods that read the mempool, and the two that offer transactions to it.
 
 use super::args::{Arg, Args, Kind, as_str};
+use super::asm::{has_valid_ops, is_unspendable};
 use super::error::{RpcError, RpcResult, code, fail};
 use super::rawtransaction::decode_transaction;
-use super::render::{amount, object, satoshi};
-use super::script::{has_valid_ops, is_unspendable};
+use super::render::{amount, object, satoshi, wtxid};
 use super::{Context, Method};
 use bitcoin::{Amount, OutPoint, Transaction};
 use cairn_consensus::error::{TxReject, TxRejectKind};
@@ -244,8 +244,7 @@ fn testmempoolaccept(context: &Context, args: &Args<'_>) -> RpcResult {
     let node = &context.node;
     let mut exit_early = false;
     let results = transactions.iter().map(|tx| {
-        let mut out =
-            object([("txid", tx.compute_txid().to_string().into()), ("wtxid", tx.compute_wtxid().to_string().into())]);
+        let mut out = object([("txid", tx.compute_txid().to_string().into()), ("wtxid", wtxid(tx).to_string().into())]);
         if !exit_early {
             match node.mempool.test_accept(tx, u64::from(node.now())) {
                 Ok(accepted) => exit_early = !allow(&mut out, tx, &accepted, max_fee_rate),

@@ -12,12 +12,10 @@ use bitcoin::block::Header;
 use bitcoin::consensus::encode::{deserialize_partial, serialize_hex};
 use bitcoin::{Block, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, ChainError};
+use cairn_mempool::BLOCK_MIN_FEE_RATE;
 use cairn_mining::MiningError;
 use serde_json::{Value, json};
 use std::sync::Arc;
-
-/// Blocks between changes of the target, on every network.
-const DIFFICULTY_ADJUSTMENT_INTERVAL: u32 = 2016;
 
 const MAX_TRIES: Arg = Arg::optional("maxtries", Kind::Num, "1000000", "How many iterations to try.");
 const MAX_TRIES_DIFFERENCE: &str = "`maxtries` is ignored: the search ends when the blocks are found or the node stops";
@@ -182,7 +180,7 @@ fn getmininginfo(context: &Context, _: &Args<'_>) -> RpcResult {
         ("target", target_hex(tip.header.bits)),
         ("networkhashps", network_hash_rate(context, 120, -1)?),
         ("pooledtx", node.mempool.info().size.into()),
-        ("blockmintxfee", satoshi(0)),
+        ("blockmintxfee", satoshi(BLOCK_MIN_FEE_RATE)),
         ("chain", chain_name(context.network).into()),
         ("next", next_block(context)?),
     ]));
@@ -209,7 +207,7 @@ fn network_hash_rate(context: &Context, blocks: i32, height: i32) -> RpcResult {
     };
     let span = match u32::try_from(blocks) {
         Ok(blocks) => blocks.min(last.height),
-        Err(_) => (last.height % DIFFICULTY_ADJUSTMENT_INTERVAL + 1).min(last.height),
+        Err(_) => (last.height % chain.params().difficulty_adjustment_interval() + 1).min(last.height),
     };
     let times = (last.height - span..=last.height).filter_map(|height| chain.entry_at(height));
     let first = chain.entry_at(last.height - span);
@@ -236,11 +234,17 @@ fn submitblock(context: &Context, args: &Args<'_>) -> RpcResult {
         cairn_consensus::block::add_witness_reserved_value(&mut block, previous.height + 1, node.chain.params());
     }
     let hash = block.block_hash();
-    match node.submit_block(Arc::new(block)) {
+    let submitted = node.submit_block(Arc::new(block));
+    let known = node.chain.entry(&hash).map(|entry| entry.status);
+    match submitted {
         Ok(BlockAccepted::Duplicate) => Ok("duplicate".into()),
         // Stored but not on the best chain: nothing is known of its scripts.
-        Ok(BlockAccepted::New) if !node.chain.is_active(&hash) => Ok("inconclusive".into()),
+        Ok(BlockAccepted::New) if !known.is_some_and(|status| status.valid_scripts) => Ok("inconclusive".into()),
         Ok(BlockAccepted::New) => Ok(Value::Null),
+        // Stored, and only then a block below it turned out to be invalid: Core has checked that one, not this.
+        Err(ChainError::Rejected(reject)) if reject.reason == "bad-prevblk" && known.is_some() => {
+            Ok("inconclusive".into())
+        }
         Err(error) => bip22_result(Err(error)),
     }
 }

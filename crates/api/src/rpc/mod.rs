@@ -8,11 +8,12 @@
 //! | [`args`], [`error`] | arguments, and errors with Core's codes |
 //! | [`help`] | `help` and `docs/rpc.md`, both made from the table |
 //! | `blockchain`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `control`, `txoutset` | the methods |
-//! | `render`, `script`, `descriptor` | blocks, transactions, scripts and descriptors as Core shows them |
+//! | `render`, `asm`, `script`, `descriptor` | blocks, transactions, scripts and descriptors as Core shows them |
 //!
 //! One table, [`methods`], drives dispatch, `help` and the document.
 
 pub mod args;
+mod asm;
 pub mod auth;
 mod blockchain;
 mod control;

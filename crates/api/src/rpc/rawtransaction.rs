@@ -1,19 +1,18 @@
 //! Methods of Core's category `rawtransactions` that decode.
 
 use super::args::{Arg, Args, Kind, parse_hex};
+use super::asm::{has_tapscript_ops, has_valid_ops, is_unspendable};
 use super::blockchain::internal;
 use super::error::{RpcError, RpcResult, code, fail};
 use super::render::{object, tx_to_value};
-use super::script::{
-    MAX_SCRIPT_SIZE, OutputType, has_tapscript_ops, has_valid_ops, is_unspendable, script_to_value, segwit_wrapping,
-    solve,
-};
+use super::script::{OutputType, script_to_value, segwit_wrapping, solve};
 use super::{Context, Method};
 use bitcoin::consensus::Decodable;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{Address, BlockHash, ScriptBuf, Transaction, TxIn, TxOut, Txid};
 use cairn_chain::BlockEntry;
 use cairn_consensus::coins::TxUndo;
+use cairn_consensus::script::MAX_SCRIPT_SIZE;
 use serde_json::{Map, Value};
 
 pub(super) const METHODS: &[Method] = &[
@@ -69,7 +68,7 @@ pub(super) const METHODS: &[Method] = &[
 /// Core's `DecodeTx`: with and without witness data, the sane one of the two where both decode. `None` if neither does.
 pub(crate) fn decode_transaction(hex: &str, try_no_witness: bool, try_witness: bool) -> Option<Transaction> {
     let bytes = parse_hex(hex)?;
-    let extended = try_witness.then(|| bitcoin::consensus::deserialize::<Transaction>(&bytes).ok()).flatten();
+    let extended = try_witness.then(|| decode_extended(&bytes)).flatten();
     if extended.as_ref().is_some_and(has_sane_scripts) {
         return extended;
     }
@@ -78,6 +77,15 @@ pub(crate) fn decode_transaction(hex: &str, try_no_witness: bool, try_witness: b
         return legacy;
     }
     extended.or(legacy)
+}
+
+/// BIP 144's serialisation, as Core reads it: a marker without any witness is an error, and two zero bytes where inputs
+/// and outputs should be are a transaction without either.
+fn decode_extended(bytes: &[u8]) -> Option<Transaction> {
+    match bitcoin::consensus::deserialize::<Transaction>(bytes) {
+        Ok(tx) => Some(tx).filter(|tx| !tx.input.is_empty()),
+        Err(_) => decode_legacy(bytes).filter(|tx| tx.input.is_empty() && tx.output.is_empty()),
+    }
 }
 
 /// The serialisation before BIP 144, in which a transaction without inputs is one too.
@@ -258,6 +266,21 @@ mod tests {
         let tx = decode_transaction(hex, true, true).unwrap();
         assert_eq!((tx.input.len(), tx.output.len()), (0, 1));
         assert!(decode_transaction(hex, false, true).is_none());
+        // As Core: the id is the same with and without witness data, and no marker counts.
+        let shown = tx_to_value(&tx, None, false, false, bitcoin::Network::Regtest);
+        assert_eq!(shown["hash"], shown["txid"]);
+        assert_eq!((&shown["size"], &shown["vsize"], &shown["weight"]), (&42.into(), &42.into(), &168.into()));
+    }
+
+    #[test]
+    fn a_marker_without_witness_is_an_error() {
+        let marked = "01000000000100 0000000000".replace(' ', "");
+        assert!(decode_transaction(&marked, true, true).is_none(), "Core: superfluous witness record");
+        let bare = "01000000000000000000";
+        for (try_no_witness, try_witness) in [(true, true), (true, false), (false, true)] {
+            let tx = decode_transaction(bare, try_no_witness, try_witness).unwrap();
+            assert!(tx.input.is_empty() && tx.output.is_empty());
+        }
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Blocks, headers and transactions as Core's JSON: the same fields, in the same order, with the same number formats.
 
-use super::script::{asm, script_to_value};
+use super::asm::asm;
+use super::script::script_to_value;
 use bitcoin::block::Header;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hex::DisplayHex;
-use bitcoin::{Amount, Block, CompactTarget, Network, Target, Transaction};
+use bitcoin::{Amount, Block, CompactTarget, Network, Target, Transaction, Wtxid};
 use cairn_chain::{BlockEntry, Chain};
 use cairn_consensus::coins::TxUndo;
+use cairn_consensus::tx::WITNESS_SCALE_FACTOR;
 use serde_json::{Map, Number, Value, json};
 
 /// An object with its fields in order.
@@ -171,6 +173,11 @@ fn coinbase_summary(tx: &Transaction) -> Value {
     Value::Object(out)
 }
 
+/// The hash with witness data. Without inputs there is none, but the library would hash BIP 144's marker all the same.
+pub(crate) fn wtxid(tx: &Transaction) -> Wtxid {
+    if tx.input.is_empty() { Wtxid::from_raw_hash(tx.compute_txid().to_raw_hash()) } else { tx.compute_wtxid() }
+}
+
 /// Core's `TxToUniv`. With `spent` (the coins of the inputs) it knows the fee and, if asked, shows the prevouts.
 pub(crate) fn tx_to_value(
     tx: &Transaction,
@@ -180,14 +187,17 @@ pub(crate) fn tx_to_value(
     network: Network,
 ) -> Map<String, Value> {
     let spent = spent.filter(|spent| spent.0.len() == tx.input.len());
+    // BIP 141: weight = 3 × stripped size + total size.
+    let size = if tx.input.is_empty() { tx.base_size() } else { tx.total_size() };
+    let weight = tx.base_size() * (WITNESS_SCALE_FACTOR - 1) + size;
     let mut out = object([
         ("txid", tx.compute_txid().to_string().into()),
-        ("hash", tx.compute_wtxid().to_string().into()),
+        ("hash", wtxid(tx).to_string().into()),
         // Core's version is unsigned.
         ("version", u32::from_ne_bytes(tx.version.0.to_ne_bytes()).into()),
-        ("size", tx.total_size().into()),
-        ("vsize", tx.vsize().into()),
-        ("weight", tx.weight().to_wu().into()),
+        ("size", size.into()),
+        ("vsize", weight.div_ceil(WITNESS_SCALE_FACTOR).into()),
+        ("weight", weight.into()),
         ("locktime", tx.lock_time.to_consensus_u32().into()),
     ]);
     let coinbase = tx.is_coinbase();

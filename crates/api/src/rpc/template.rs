@@ -8,6 +8,7 @@ use super::render::{bits_hex, object, target_hex};
 use super::{Context, args};
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::{BlockHash, Network, Script, Txid};
+use cairn_consensus::tx::{MAX_BLOCK_SIGOPS_COST, MAX_BLOCK_WEIGHT};
 use cairn_consensus::versionbits::{Deployment, ThresholdState};
 use cairn_mining::BlockTemplate;
 use serde_json::{Map, Value, json};
@@ -16,10 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::broadcast::error::RecvError;
 
-/// Core's limits of a block: signature operation cost, bytes, weight.
-const MAX_BLOCK_SIGOPS_COST: u32 = 80_000;
-const MAX_BLOCK_SERIALIZED_SIZE: u32 = 4_000_000;
-const MAX_BLOCK_WEIGHT: u32 = 4_000_000;
+/// Most bytes of a block: one of nothing but witness data.
+const MAX_BLOCK_SERIALIZED_SIZE: usize = MAX_BLOCK_WEIGHT;
 /// Seconds for which a template is reused though the mempool changed, as Core does.
 const TEMPLATE_SECONDS: u32 = 5;
 /// How long a long poll waits before it first looks at the mempool, and then between looks, as Core does.
