@@ -5,6 +5,7 @@ use crate::settings::{NetworkName, Resolved};
 use crate::terminal;
 use bitcoin::{Address, ScriptBuf};
 use cairn_api::{ApiConfig, AppState, Cookie};
+use cairn_chain::{Progress, ProgressFn, Prune};
 use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
@@ -244,8 +245,25 @@ async fn open_node(resolved: &Resolved) -> Result<Arc<Node>, CliError> {
         network: settings.network.network(),
         mempool,
         coin_cache_bytes: settings.chain.coin_cache_mib << 20,
+        reindex: resolved.reindex,
+        prune: Prune::from_mib(settings.chain.prune)
+            .map_err(|error| CliError::usage(error).remedy("correct --prune or chain.prune"))?,
     };
-    blocking(move || Node::open(config)).await?.map_err(CliError::failed)
+    blocking(move || Node::open_with_progress(config, opening_bars())).await?.map_err(CliError::failed)
+}
+
+/// Shows how far a node is that makes its index anew, or catches up with its block files.
+fn opening_bars() -> ProgressFn {
+    let (reading, connecting) = (OnceLock::new(), OnceLock::new());
+    Box::new(move |progress| match progress {
+        Progress::Reading { done, total } => {
+            reading.get_or_init(|| terminal::bytes_bar("reading block files", total)).set_position(done);
+        }
+        Progress::Connecting { height, of } => {
+            let bar = connecting.get_or_init(|| terminal::blocks_bar("connecting blocks", u64::from(of)));
+            bar.set_position(u64::from(height));
+        }
+    })
 }
 
 /// Runs what blocks on a thread for it.
@@ -293,7 +311,7 @@ async fn mine_first_blocks(node: &Arc<Node>, reward: &ScriptBuf) -> Result<(), C
 }
 
 async fn sync_wallet(wallet: &Wallet, source: &Arc<dyn ChainSource>) -> Result<(), CliError> {
-    let bar = std::sync::OnceLock::new();
+    let bar = OnceLock::new();
     let start = wallet.height().await.map_err(CliError::failed)?;
     wallet
         .sync(source, |height, tip| {

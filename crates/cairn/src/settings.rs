@@ -131,11 +131,13 @@ pub(crate) struct Rpc {
 pub(crate) struct ChainSection {
     /// MiB of coins kept in memory before they are written out.
     pub(crate) coin_cache_mib: usize,
+    /// MiB of block files kept; 0 keeps all, 1 those that `pruneblockchain` leaves.
+    pub(crate) prune: u64,
 }
 
 impl Default for ChainSection {
     fn default() -> Self {
-        Self { coin_cache_mib: 64 }
+        Self { coin_cache_mib: 64, prune: 0 }
     }
 }
 
@@ -193,6 +195,8 @@ pub(crate) struct Resolved {
     pub(crate) settings: Settings,
     /// The data directory.
     pub(crate) data_dir: PathBuf,
+    /// Make the index and the coins anew, this once.
+    pub(crate) reindex: bool,
 }
 
 impl Resolved {
@@ -263,7 +267,7 @@ pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
     if let Some(level) = &global.log_level {
         settings.log.level = Some(level.clone());
     }
-    Ok(Resolved { settings, data_dir })
+    Ok(Resolved { settings, data_dir, reindex: false })
 }
 
 /// The environment's part of the configuration.
@@ -329,7 +333,7 @@ mod tests {
     #[test]
     fn defaults_are_regtest_on_loopback() {
         let settings = parse("").expect("an empty file is valid");
-        let resolved = Resolved { settings, data_dir: PathBuf::from("/d") };
+        let resolved = Resolved { settings, data_dir: PathBuf::from("/d"), reindex: false };
         assert_eq!(resolved.http().to_string(), "127.0.0.1:8080");
         assert_eq!(resolved.rpc().to_string(), "127.0.0.1:18443");
         assert_eq!(resolved.network_dir(), PathBuf::from("/d/regtest"));
@@ -348,7 +352,7 @@ mod tests {
     fn every_network_has_its_rpc_port() {
         for (name, port) in [("regtest", 18443), ("signet", 38332), ("testnet4", 48332), ("mainnet", 8332)] {
             let settings = parse(&format!("network = \"{name}\"")).expect("known network");
-            assert_eq!(Resolved { settings, data_dir: PathBuf::new() }.rpc().port(), port);
+            assert_eq!(Resolved { settings, data_dir: PathBuf::new(), reindex: false }.rpc().port(), port);
         }
         assert!(parse("network = \"testnet3\"").is_err());
     }

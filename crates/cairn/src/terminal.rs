@@ -1,7 +1,7 @@
 //! What people see: results on stdout; progress on stderr, where that is a terminal.
 
 use crate::error::CliError;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
@@ -11,7 +11,10 @@ fn target() -> ProgressDrawTarget {
 
 fn bar(template: &'static str, length: u64, what: &'static str) -> ProgressBar {
     let style = ProgressStyle::with_template(template).expect("the templates are constants that parse");
-    ProgressBar::with_draw_target(Some(length), target()).with_style(style.progress_chars("=> ")).with_message(what)
+    ProgressBar::with_draw_target(Some(length), target())
+        .with_style(style.progress_chars("=> "))
+        .with_message(what)
+        .with_finish(ProgressFinish::AndClear)
 }
 
 /// A bar over `length` bytes; with a length of 0 it only counts.

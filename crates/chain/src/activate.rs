@@ -8,7 +8,7 @@ use crate::open::link;
 use crate::rules;
 use crate::undo;
 use crate::writer::Writer;
-use crate::{ChainEvent, index};
+use crate::{ChainEvent, Progress, index};
 use bitcoin::{Block, BlockHash};
 use cairn_consensus::block::txids;
 use cairn_consensus::coins::BlockUndo;
@@ -187,6 +187,7 @@ impl Chain {
         writer.dirty.insert(id);
         writer.changes += 1;
         metrics::histogram!(BLOCK_CONNECT_SECONDS).record(since.elapsed());
+        writer.show(Progress::Connecting { height: entry.height, of: self.best_header().height });
         if writer.announce {
             (self.observer)(&ChainEvent::Connected { block, entry });
         }
@@ -222,6 +223,22 @@ impl Chain {
     /// A block and the coins that it spent, which fit each other.
     pub(crate) fn block_and_undo(&self, id: Id) -> Result<(Arc<Block>, BlockUndo), ChainError> {
         let (block, _) = self.stored_block(id)?;
+        let undo = self.undo_of(id, &block)?;
+        Ok((block, undo))
+    }
+
+    pub(crate) fn stored_block(&self, id: Id) -> Result<StoredBlock, ChainError> {
+        self.block_by_id(id)?.ok_or_else(|| {
+            let node = self.read().index.node(id).clone();
+            match node.is_pruned() {
+                true => ChainError::Pruned { hash: node.hash },
+                false => ChainError::Corrupt { what: format!("the block index (no data of block {})", node.hash) },
+            }
+        })
+    }
+
+    /// Undo data of a block that has some, one coin for each of its inputs.
+    pub(crate) fn undo_of(&self, id: Id, block: &Block) -> Result<BlockUndo, ChainError> {
         let node = self.read().index.node(id).clone();
         let damaged = || damaged(&self.files.path(Kind::Undo, node.file), node.undo_pos);
         let undo = self.undo_by_id(id)?.ok_or_else(damaged)?;
@@ -229,12 +246,7 @@ impl Chain {
         if undo.0.len() != spenders.len() || spenders.zip(&undo.0).any(|(tx, spent)| tx.input.len() != spent.0.len()) {
             return Err(damaged());
         }
-        Ok((block, undo))
-    }
-
-    fn stored_block(&self, id: Id) -> Result<StoredBlock, ChainError> {
-        let hash = self.read().index.node(id).hash;
-        self.block_by_id(id)?.ok_or(ChainError::Corrupt { what: format!("the block index (no data of block {hash})") })
+        Ok(undo)
     }
 
     /// Checks all scripts of a block; of several failures the first in the block's order is told.
@@ -295,8 +307,12 @@ impl Chain {
         if height == 0 {
             return Err(ChainError::Genesis);
         }
+        if self.read().is_active(id) && self.pruned_height().is_some_and(|pruned| pruned >= height) {
+            return Err(ChainError::Pruned { hash: *hash });
+        }
         while self.read().is_active(id) {
             self.disconnect_tip(&mut writer)?;
+            writer.flush_if_due(self)?;
         }
         self.mark_failed(&mut writer, id);
         writer.find_candidates(&self.read());

@@ -8,7 +8,7 @@ use crate::index::{Id, Index, status};
 use crate::lock::DirLock;
 use crate::undo;
 use crate::writer::Writer;
-use crate::{BlockEntry, Observer, TipStatus};
+use crate::{BlockEntry, Observer, Prune, TipStatus};
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
 use cairn_consensus::block::{check_not_mutated, txids};
@@ -23,6 +23,7 @@ pub struct Chain {
     pub(crate) dir: PathBuf,
     pub(crate) params: Params,
     pub(crate) coin_cache_bytes: usize,
+    pub(crate) prune: Prune,
     pub(crate) observer: Observer,
     /// Taken first by everything that changes the chain, and held while a block is validated.
     pub(crate) writer: Mutex<Writer>,
@@ -196,7 +197,11 @@ impl Chain {
             (node.data(), node.hash, node.height)
         };
         let Some(at) = at else { return Ok(None) };
-        let bytes = self.files.read(Kind::Block, at)?;
+        let bytes = match self.files.read(Kind::Block, at) {
+            // It was pruned since its place was looked up.
+            Err(_) if self.read().index.node(id).data() != Some(at) => return Ok(None),
+            read => read?,
+        };
         let damaged = || damaged(&self.files.path(Kind::Block, at.file), at.pos);
         let block: Block = deserialize(&bytes).map_err(|_| damaged())?;
         let txids = txids(&block);
@@ -218,7 +223,10 @@ impl Chain {
             (view.index.node(id).undo(), view.index.header(id).prev_blockhash)
         };
         let Some(at) = at else { return Ok(None) };
-        let record = self.files.read(Kind::Undo, at)?;
+        let record = match self.files.read(Kind::Undo, at) {
+            Err(_) if self.read().index.node(id).undo() != Some(at) => return Ok(None),
+            read => read?,
+        };
         let damaged = || damaged(&self.files.path(Kind::Undo, at.file), at.pos);
         let (data, checksum) = record.split_last_chunk::<32>().ok_or_else(damaged)?;
         if undo::checksum(&prev, data) != *checksum {

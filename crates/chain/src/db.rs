@@ -6,6 +6,7 @@ use crate::compress::{read_coin, write_coin};
 use crate::error::ChainError;
 use crate::files::Ends;
 use crate::index::{Id, Index, RECORD};
+use crate::lock::sync_dir;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
@@ -74,6 +75,16 @@ impl Db {
         let this = Self { path, db };
         this.create_tables().map_err(|error| this.failed(error))?;
         Ok(this)
+    }
+
+    /// Deletes it.
+    pub(crate) fn remove(dir: &Path) -> Result<(), ChainError> {
+        let path = dir.join(FILE_NAME);
+        match fs::remove_file(&path) {
+            Ok(()) => sync_dir(dir),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(ChainError::io("delete", &path, error)),
+        }
     }
 
     fn create_tables(&self) -> Result<(), redb::Error> {

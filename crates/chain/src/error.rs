@@ -76,7 +76,10 @@ pub enum ChainError {
         source: io::Error,
     },
     /// Stored bytes are not what was written.
-    #[error("{what} is damaged: restore the data directory from a backup, or delete it to synchronise again")]
+    #[error(
+        "{what} is damaged: start once with --reindex, which keeps every block that is whole, or restore the data directory \
+         from a backup"
+    )]
     Corrupt {
         /// What, with its path.
         what: String,
@@ -92,9 +95,18 @@ pub enum ChainError {
         /// The file that was asked.
         file: PathBuf,
     },
+    /// The first block files are gone, as where blocks were pruned.
+    #[error(
+        "{file} is not there, and without the first blocks the index cannot be made from the block files: put it back (or the \
+         database in chainstate/) from a backup, or delete the data directory to synchronise again"
+    )]
+    Incomplete {
+        /// The first file.
+        file: PathBuf,
+    },
     /// The database of coins and index failed.
     #[error(
-        "database {path}: {source}: if it is damaged, move it away, and the next start makes it anew from the block files"
+        "database {path}: {source}: if it is damaged, start once with --reindex, which makes it anew from the block files"
     )]
     Database {
         /// Its file.
@@ -107,6 +119,12 @@ pub enum ChainError {
     Poisoned {
         /// The failure.
         cause: String,
+    },
+    /// The block, or one after it, is needed and was deleted to save space.
+    #[error("block {hash} cannot be undone or connected: its data, or that of a later block, was pruned")]
+    Pruned {
+        /// The block.
+        hash: BlockHash,
     },
     /// No such block.
     #[error("Block not found: {0}")]

@@ -67,7 +67,7 @@ impl BlockFiles {
         let key = match stored {
             Some(key) => key,
             None => {
-                let key = if holds_files(&dir)? { find_key(&dir, magic, genesis)? } else { rand::random() };
+                let key = if numbers(&dir)?.is_empty() { rand::random() } else { find_key(&dir, magic, genesis)? };
                 write_atomically(&dir, XOR_FILE, &key)?;
                 key
             }
@@ -90,7 +90,7 @@ impl BlockFiles {
     }
 
     /// XOR with the key as it falls on the file's offset `at`; its own inverse.
-    fn obfuscate(&self, bytes: &mut [u8], at: u64) {
+    pub(crate) fn obfuscate(&self, bytes: &mut [u8], at: u64) {
         if self.key == [0; 8] {
             return;
         }
@@ -103,7 +103,7 @@ impl BlockFiles {
         }
     }
 
-    fn read_at(&self, file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_at(&self, file: &File, at: u64, length: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; length];
         file.read_exact_at(&mut bytes, at)?;
         self.obfuscate(&mut bytes, at);
@@ -159,30 +159,60 @@ impl BlockFiles {
         }
     }
 
-    /// Content of the block record that begins (with its header) at byte `start`, `None` if none lies there whole.
-    pub(crate) fn scan(&self, file: u32, start: u32) -> Result<Option<(FilePos, Vec<u8>)>, ChainError> {
-        let Some(pos) = start.checked_add(RECORD_HEADER) else { return Ok(None) };
-        let at = FilePos { file, pos };
-        if !self.has_record(Kind::Block, at)? {
-            return Ok(None);
+    /// Deletes a pair of files, those of them that are there.
+    pub(crate) fn delete(&self, number: u32) -> Result<(), ChainError> {
+        for kind in [Kind::Block, Kind::Undo] {
+            let path = self.path(kind, number);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(ChainError::io("delete", &path, error));
+                }
+                _ => {}
+            }
         }
-        Ok(Some((at, self.read(Kind::Block, at)?)))
+        Ok(())
+    }
+
+    /// Makes it durable which files there are.
+    pub(crate) fn sync_names(&self) -> Result<(), ChainError> {
+        sync_dir(&self.dir)
+    }
+
+    /// The network's magic, with which every record begins.
+    pub(crate) fn magic(&self) -> &[u8] {
+        &self.magic
+    }
+
+    /// The highest number of a file that is there.
+    pub(crate) fn last(&self, kind: Kind) -> Result<Option<u32>, ChainError> {
+        Ok(numbers(&self.dir)?.into_iter().filter(|(found, _)| *found == kind).map(|(_, number)| number).max())
+    }
+
+    /// Bytes of these block files.
+    pub(crate) fn bytes(&self, mut files: impl Iterator<Item = u32>) -> Result<u64, ChainError> {
+        files.try_fold(0, |sum, number| Ok(sum + self.len(Kind::Block, number)?.unwrap_or(0)))
     }
 }
 
-/// Whether a block or undo file that has anything in it lies in `dir`.
-fn holds_files(dir: &Path) -> Result<bool, ChainError> {
+/// The block and undo files in `dir` that are not empty.
+fn numbers(dir: &Path) -> Result<Vec<(Kind, u32)>, ChainError> {
     let failed = |error| ChainError::io("read", dir, error);
+    let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let ours = (name.starts_with("blk") || name.starts_with("rev")) && name.ends_with(".dat");
-        if ours && entry.metadata().map_err(failed)?.len() > 0 {
-            return Ok(true);
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".dat")) else { continue };
+        let kinds = [(Kind::Block, name.strip_prefix("blk")), (Kind::Undo, name.strip_prefix("rev"))];
+        for (kind, number) in kinds {
+            // Links may stand for files, so that the target is asked.
+            if let Some(number) = number.and_then(|number| number.parse().ok())
+                && fs::metadata(entry.path()).map_err(failed)?.len() > 0
+            {
+                found.push((kind, number));
+            }
         }
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// The key that files without `xor.dat` were written with: what the first record, which is the genesis block's in every
@@ -229,8 +259,10 @@ pub(crate) struct Appender {
     unsynced: BTreeSet<(Kind, u32)>,
     /// New names since the directory was last synced.
     new_names: bool,
+    /// A file was begun since pruning was last thought of.
+    pub(crate) new_file: bool,
     /// Largest size of a file in bytes; Core's unless a test makes it small.
-    max_file_size: Option<u32>,
+    pub(crate) max_file_size: Option<u32>,
 }
 
 impl Appender {
@@ -250,6 +282,7 @@ impl Appender {
         let pos = self.append(files, Kind::Block, file, end, block.len() as u32, block)?;
         if file as usize == self.ends.len() {
             self.ends.push(Ends::default());
+            self.new_file = true;
         }
         self.ends[file as usize].block = pos + block.len() as u32;
         Ok(FilePos { file, pos })
@@ -323,17 +356,19 @@ impl Appender {
         Ok(())
     }
 
-    /// Cuts what lies beyond the ends: torn records of a process that was killed. Returns the bytes dropped.
+    /// Cuts what lies beyond the ends of files that are written on: torn records of a process that was killed. Returns
+    /// the bytes dropped.
     pub(crate) fn cut(&mut self, files: &BlockFiles) -> Result<u64, ChainError> {
         let mut dropped = 0;
-        let mut number = 0u32;
-        loop {
-            let ends = self.ends.get(number as usize).copied().unwrap_or_default();
-            let mut found = (number as usize) < self.ends.len();
+        for (number, ends) in (0..).zip(&self.ends) {
+            let is_last = number as usize + 1 == self.ends.len();
+            if *ends == Ends::default() && !is_last {
+                // Nothing is known of it: it was pruned, or was not there when the index was made.
+                continue;
+            }
             for (kind, end) in [(Kind::Block, ends.block), (Kind::Undo, ends.undo)] {
                 let Some(length) = files.len(kind, number)? else { continue };
-                found = true;
-                if length > u64::from(end) {
+                if length > u64::from(end) && (is_last || kind == Kind::Undo) {
                     let path = files.path(kind, number);
                     tracing::warn!(file = %path.display(), at = end, bytes = length - u64::from(end),
                         "cutting what an unclean stop left at the end of the file");
@@ -343,11 +378,8 @@ impl Appender {
                     dropped += length - u64::from(end);
                 }
             }
-            if !found {
-                return Ok(dropped);
-            }
-            number += 1;
         }
+        Ok(dropped)
     }
 
     /// Bytes of all files.
@@ -447,10 +479,14 @@ mod tests {
         appender.append_block(&files, &[2; 100]).expect("written");
         fs::write(dir.path().join("rev00000.dat"), [9; 30]).expect("garbage");
         fs::write(dir.path().join("blk00001.dat"), [9; 10]).expect("garbage");
-        let mut appender = Appender::new(ends);
-        assert_eq!(appender.cut(&files).expect("cut"), 108 + 30 + 10);
-        assert_eq!(files.scan(0, 0).expect("scanned"), Some((first, vec![1; 100])));
-        assert_eq!(files.scan(0, 108).expect("scanned"), None);
+        let mut appender = Appender::new([ends, vec![Ends::default()]].concat());
+        assert_eq!(appender.cut(&files).expect("cut"), 30 + 10);
+        assert_eq!(files.read(Kind::Block, first).expect("read"), vec![1; 100]);
+        assert_eq!(files.len(Kind::Block, 0).expect("asked"), Some(216), "a full file is not written on");
+        let mut appender = Appender::new(appender.ends[..1].to_vec());
+        assert_eq!(appender.cut(&files).expect("cut"), 108);
+        assert_eq!(files.len(Kind::Block, 0).expect("asked"), Some(108));
+        assert_eq!(files.last(Kind::Block).expect("asked"), Some(0));
     }
 
     #[test]
@@ -462,7 +498,6 @@ mod tests {
         let path = files.path(Kind::Block, 0);
         OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(107)).expect("cut");
         assert!(matches!(files.read(Kind::Block, at), Err(ChainError::Corrupt { .. })));
-        assert_eq!(files.scan(0, 0).expect("scanned"), None);
         assert!(matches!(files.read(Kind::Block, FilePos { file: 0, pos: 3 }), Err(ChainError::Corrupt { .. })));
     }
 }

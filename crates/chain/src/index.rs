@@ -71,6 +71,10 @@ impl Node {
     pub(crate) fn data(&self) -> Option<FilePos> {
         self.has(status::HAVE_DATA).then_some(FilePos { file: self.file, pos: self.data_pos })
     }
+    /// Its data was here once and was deleted to save space.
+    pub(crate) fn is_pruned(&self) -> bool {
+        self.tx_count > 0 && !self.has(status::HAVE_DATA)
+    }
     pub(crate) fn undo(&self) -> Option<FilePos> {
         self.has(status::HAVE_UNDO).then_some(FilePos { file: self.file, pos: self.undo_pos })
     }
@@ -297,7 +301,7 @@ impl Index {
         node.data_pos = number(96);
         node.undo_pos = number(100);
         node.status = record[104];
-        if let (Some(before), true) = (before, node.has(status::HAVE_DATA)) {
+        if let (Some(before), true) = (before, node.tx_count > 0) {
             node.chain_tx_count = before + u64::from(node.tx_count);
         }
         Some(id)

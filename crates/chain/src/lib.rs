@@ -7,8 +7,10 @@
 //! |---|---|
 //! | `chain` | [`Chain`] and what is read from it |
 //! | `open` | opening, and recovery after a kill |
+//! | `import`, `scan` | blocks in the files that the index does not know: after a kill, or all of them |
 //! | `accept` | headers and blocks: checked in their place, stored |
 //! | `activate` | the tip: connecting, disconnecting, choosing between branches, invalidating |
+//! | `verify` | whether files, index and coins are what was written |
 //! | `writer` | the writer's state and when it goes to disk |
 //! | `index` | the tree of headers in memory |
 //! | `coins` | coins that changed since they were last written |
@@ -17,6 +19,7 @@
 //! | `db` | coins, transaction index and block index in the embedded database |
 //! | `files`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `lock` | one process a directory, of one network and a known format |
+//! | `prune` | deleting block files that are no longer wanted |
 //! | `rules` | which rule of `consensus` is asked when |
 //! | `testing` | with the feature `testing`: blocks for tests of this and other rooms |
 //!
@@ -33,21 +36,27 @@ mod compress;
 mod db;
 mod error;
 mod files;
+mod import;
 mod index;
 mod lock;
 mod muhash;
 mod open;
+mod prune;
 mod rules;
+mod scan;
 mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod undo;
+mod verify;
 mod writer;
 
 pub use activate::BLOCK_CONNECT_SECONDS;
 pub use chain::Chain;
 pub use coinset::{CoinHash, CoinSet, CoinStats};
 pub use error::ChainError;
+pub use prune::{InvalidPrune, Prune};
+pub use verify::{DEFAULT_CHECK_BLOCKS, DEFAULT_CHECK_LEVEL};
 
 use bitcoin::{Block, BlockHash, block::Header};
 use cairn_consensus::params::Params;
@@ -63,7 +72,40 @@ pub struct ChainConfig {
     pub params: Params,
     /// Bytes of coins kept in memory before they are written out.
     pub coin_cache_bytes: usize,
+    /// Make index and coins anew from the block files. Without an index that is done in any case.
+    pub reindex: bool,
+    /// Which block files are kept.
+    pub prune: Prune,
 }
+
+impl ChainConfig {
+    /// The chain of `params` in `dir`, all else as it is by default.
+    pub fn new(dir: PathBuf, params: Params) -> Self {
+        Self { dir, params, coin_cache_bytes: 64 << 20, reindex: false, prune: Prune::Off }
+    }
+}
+
+/// How far a chain is that takes long to open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Looking for blocks in the block files.
+    Reading {
+        /// Bytes looked at.
+        done: u64,
+        /// Bytes of all files to look at.
+        total: u64,
+    },
+    /// Connecting blocks.
+    Connecting {
+        /// Height of the block connected.
+        height: u32,
+        /// Height of the best header.
+        of: u32,
+    },
+}
+
+/// Called while a chain opens.
+pub type ProgressFn = Box<dyn Fn(Progress) + Send + Sync>;
 
 /// One block header in the tree. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -78,7 +120,7 @@ pub struct BlockEntry {
     pub chain_work: bitcoin::Work,
     /// Median of the last 11 times, seconds since 1970.
     pub median_time_past: u32,
-    /// Transactions in this block, 0 while its data is not here.
+    /// Transactions in this block, 0 until its data came.
     pub tx_count: u32,
     /// Transactions up to and including this block, 0 while unknown.
     pub chain_tx_count: u64,

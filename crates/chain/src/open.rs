@@ -12,11 +12,11 @@ use crate::error::ChainError;
 use crate::files::{Appender, BlockFiles, Kind};
 use crate::index::{Id, Index, NONE, status};
 use crate::lock::{DirLock, check_format};
+use crate::prune::has_pruned;
+use crate::verify::{DEFAULT_CHECK_BLOCKS, DEFAULT_CHECK_LEVEL};
 use crate::writer::Writer;
-use crate::{ChainConfig, Observer};
-use bitcoin::Block;
-use bitcoin::consensus::{deserialize, serialize};
-use cairn_consensus::block::{Checks, check_block, txids};
+use crate::{ChainConfig, Observer, ProgressFn};
+use bitcoin::consensus::serialize;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
@@ -26,15 +26,34 @@ impl Chain {
     ///
     /// The observer hears of what happens after this returns, not of blocks that recovery connects again.
     pub fn open(config: ChainConfig, observer: Observer) -> Result<Chain, ChainError> {
-        let ChainConfig { dir, params, coin_cache_bytes } = config;
+        Self::open_with_progress(config, observer, Box::new(|_| {}))
+    }
+
+    /// [`Chain::open`], telling how far it is where it takes long.
+    pub fn open_with_progress(
+        config: ChainConfig,
+        observer: Observer,
+        progress: ProgressFn,
+    ) -> Result<Chain, ChainError> {
+        let ChainConfig { dir, params, coin_cache_bytes, reindex, prune } = config;
         let lock = DirLock::acquire(&dir)?;
         check_format(&dir, &params)?;
         let files = BlockFiles::open(dir.join("blocks"), params.magic, &params.genesis)?;
-        let db = Db::open(&dir.join("chainstate"))?;
+        let chainstate = dir.join("chainstate");
+        if reindex {
+            check_complete(&files)?;
+            tracing::warn!("the block index and the coins are made anew from the block files");
+            Db::remove(&chainstate)?;
+        }
+        let db = Db::open(&chainstate)?;
         let mut index = db.load_index()?;
         let mut appender = Appender::new(db.load_ends()?);
         let genesis = params.genesis_hash;
         if index.len() == 0 {
+            if !reindex && files.last(Kind::Block)?.is_some() {
+                check_complete(&files)?;
+                tracing::warn!("the block index is missing: it and the coins are made anew from the block files");
+            }
             index.insert(&params.genesis.header, genesis, NONE);
         } else if index.node(0).hash != genesis {
             return Err(ChainError::WrongNetwork {
@@ -46,12 +65,14 @@ impl Chain {
         let dirty = forget_lost_data(&files, &mut appender, &mut index)?;
         let mut writer = Writer::new(appender);
         writer.dirty = dirty;
+        writer.progress = Some(progress);
         link(&mut writer, &mut index);
         let best_header = best_header(&index);
         let chain = Chain {
             dir,
             params,
             coin_cache_bytes,
+            prune,
             observer,
             writer: Mutex::new(writer),
             view: RwLock::new(View { index, active: vec![0], best_header, coins: CoinCache::default() }),
@@ -62,28 +83,36 @@ impl Chain {
             _lock: lock,
         };
         chain.recover()?;
+        // As Core at its start: an index that does not match the files is refused before anybody builds on it.
+        chain.verify(DEFAULT_CHECK_LEVEL, DEFAULT_CHECK_BLOCKS)?;
         Ok(chain)
     }
 
     fn recover(&self) -> Result<(), ChainError> {
         let mut writer = self.writer()?;
         self.find_tip_of_coins()?;
-        let found = self.read_unindexed(&mut writer)?;
-        let cut = writer.appender.cut(&self.files)?;
-        if found > 0 || cut > 0 {
-            tracing::info!(blocks = found, bytes_cut = cut, "took in blocks that were not in the index yet");
+        let found = self.import(&mut writer)?;
+        writer.appender.cut(&self.files)?;
+        if found > 0 {
+            tracing::info!(blocks = found, "took in blocks that were not in the index yet");
         }
-        if !self.read().index.node(0).has(status::HAVE_DATA) {
+        self.delete_pruned(&writer)?;
+        if self.read().index.node(0).tx_count == 0 {
             let genesis = self.params.genesis.clone();
             let at = writer.appender.append_block(&self.files, &serialize(&genesis))?;
             self.receive_transactions(&mut writer, 0, &genesis, at);
             writer.dirty.insert(0);
+        }
+        if found > 0 || !writer.dirty.is_empty() {
+            // From here on a start after a kill need not look for these blocks again.
+            writer.flush_index(self)?;
         }
         self.change().index.node_mut(0).raise_validity(status::VALID_SCRIPTS);
         let before = self.tip();
         // A block may have been invalidated after its coins were written.
         while self.tip().status.failed {
             self.disconnect_tip(&mut writer)?;
+            writer.flush_if_due(self)?;
         }
         writer.find_candidates(&self.read());
         match self.activate_best_chain(&mut writer, None) {
@@ -96,8 +125,10 @@ impl Chain {
             tracing::info!(from = before.height, to = after.height, "connected blocks again after an unclean stop");
         }
         writer.flush_if_due(self)?;
+        self.prune_to_target(&mut writer)?;
         self.size.store(writer.appender.size(), Ordering::Relaxed);
         writer.announce = true;
+        writer.progress = None;
         Ok(())
     }
 
@@ -108,11 +139,14 @@ impl Chain {
         let mut view = self.change();
         let path = marker.map_or(Some(vec![0]), |hash| {
             let index = &view.index;
+            // Coins cannot be made anew where the first blocks are pruned: then they are taken as they are.
+            let pruned = has_pruned(index);
             let mut path = Vec::new();
             let mut at = index.id(&hash);
             while let Some(id) = at {
                 let node = index.node(id);
-                if !node.has(status::HAVE_DATA) || (id != 0 && !node.has(status::HAVE_UNDO)) {
+                let whole = node.has(status::HAVE_DATA) && (id == 0 || node.has(status::HAVE_UNDO));
+                if !whole && !pruned {
                     return None;
                 }
                 path.push(id);
@@ -130,45 +164,15 @@ impl Chain {
         }
         Ok(())
     }
+}
 
-    /// Takes in blocks that the files hold beyond what the index knows, up to the first record that is not one.
-    fn read_unindexed(&self, writer: &mut Writer) -> Result<u32, ChainError> {
-        let mut found = 0;
-        let mut file = writer.appender.ends.len().saturating_sub(1);
-        loop {
-            let start = writer.appender.ends.get(file).map_or(0, |ends| ends.block);
-            let Some((at, bytes)) = self.files.scan(file as u32, start)? else {
-                // The next file is begun when this one is full, so that it may be whole and the next have more.
-                if writer.appender.ends.len() > file && self.files.len(Kind::Block, file as u32 + 1)?.is_some() {
-                    file += 1;
-                    continue;
-                }
-                return Ok(found);
-            };
-            let Some((id, block)) = self.readmit(writer, &bytes) else { return Ok(found) };
-            if file == writer.appender.ends.len() {
-                writer.appender.ends.push(crate::files::Ends::default());
-            }
-            writer.appender.ends[file].block = at.pos + bytes.len() as u32;
-            writer.unindexed_bytes += bytes.len() as u64;
-            if !self.read().index.node(id).has(status::HAVE_DATA) {
-                self.receive_transactions(writer, id, &block, at);
-                found += 1;
-            }
-        }
+/// An index cannot be made anew without the first blocks.
+fn check_complete(files: &BlockFiles) -> Result<(), ChainError> {
+    let first = files.path(Kind::Block, 0);
+    if files.last(Kind::Block)?.is_some() && files.len(Kind::Block, 0)?.is_none() {
+        return Err(ChainError::Incomplete { file: first });
     }
-
-    /// A block as the files hold it, checked as when it first came; `None` if these bytes never were an accepted one.
-    fn readmit(&self, writer: &mut Writer, bytes: &[u8]) -> Option<(Id, Block)> {
-        let block: Block = deserialize(bytes).ok()?;
-        check_block(&block, &txids(&block), &self.params, Checks::ALL).ok()?;
-        // It was not from the future when it came.
-        let id = self.accept_header(writer, &block.header, block.header.time).ok()?;
-        if id != 0 {
-            self.check_place(writer, id, &block).ok()?;
-        }
-        Some((id, block))
-    }
+    Ok(())
 }
 
 /// Where files are shorter than when they were last synced (a disk that lied, a user who cut), forgets that the data is
@@ -221,7 +225,7 @@ pub(crate) fn link(writer: &mut Writer, index: &mut Index) {
         writer.next_sequence = writer.next_sequence.max(node.sequence + 1);
         node.chain_tx_count = 0;
         match before {
-            _ if !node.has(status::HAVE_DATA) => {}
+            _ if node.tx_count == 0 => {}
             Some(before) => node.chain_tx_count = before + u64::from(node.tx_count),
             None => {
                 node.sequence = 0;

@@ -83,16 +83,24 @@ pub(crate) fn connect(
     block: &Arc<Block>,
     txids: &[Txid],
 ) -> Result<Connected, ConnectError<ChainError>> {
+    let height = chain.tip().height + 1;
+    connect_at(chain, block, txids, height, &ActiveChain(chain))
+}
+
+/// What a block at `height` does to `coins`, those of the active chain's block before it.
+pub(crate) fn connect_at(
+    chain: &Chain,
+    block: &Arc<Block>,
+    txids: &[Txid],
+    height: u32,
+    coins: &impl CoinView<Error = ChainError>,
+) -> Result<Connected, ConnectError<ChainError>> {
     let active = ActiveChain(chain);
-    let place = {
+    let bip34_ancestor = {
         let view: &View = &chain.read();
-        let bip34_ancestor = view.active.get(chain.params.bip34_height as usize);
-        Place {
-            height: view.index.node(view.tip()).height + 1,
-            hash: block.block_hash(),
-            bip34_ancestor: bip34_ancestor.map(|&id| view.index.node(id).hash),
-            ancestors: &active,
-        }
+        let id = view.active.get(chain.params.bip34_height as usize).filter(|_| chain.params.bip34_height < height);
+        id.map(|&id| view.index.node(id).hash)
     };
-    connect_block(block, txids, &place, &chain.params, &active)
+    let place = Place { height, hash: block.block_hash(), bip34_ancestor, ancestors: &active };
+    connect_block(block, txids, &place, &chain.params, coins)
 }

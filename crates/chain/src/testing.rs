@@ -1,5 +1,6 @@
 //! Regtest blocks for tests: mined on the spot, paying to a script that anyone can spend.
 
+use crate::db::Batch;
 use crate::{BlockEntry, Chain, ChainConfig, ChainError};
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -29,7 +30,7 @@ pub fn regtest() -> Params {
 /// # Errors
 /// Those of [`Chain::open`].
 pub fn open(dir: &Path) -> Result<Chain, ChainError> {
-    let config = ChainConfig { dir: dir.to_owned(), params: regtest(), coin_cache_bytes: 8 << 20 };
+    let config = ChainConfig { coin_cache_bytes: 8 << 20, ..ChainConfig::new(dir.to_owned(), regtest()) };
     Chain::open(config, Box::new(|_| {}))
 }
 
@@ -156,6 +157,24 @@ pub type RawCoin = ([u8; 36], Vec<u8>);
 pub fn coins(chain: &Chain) -> Result<Vec<RawCoin>, ChainError> {
     chain.flush()?;
     chain.db.all_coins()
+}
+
+/// Loses a coin, as a database might that broke its promises. `key` is as [`coins`] has it.
+///
+/// # Errors
+/// Those of writing.
+pub fn drop_coin(chain: &Chain, key: &[u8; 36]) -> Result<(), ChainError> {
+    chain.change().coins.written(0);
+    chain.db.commit(&Batch { coins: vec![(*key, None)], ..Batch::default() })
+}
+
+/// Begins a new block file whenever one would have more than so many bytes, until the chain is closed.
+///
+/// # Errors
+/// Those of writing.
+pub fn limit_files(chain: &Chain, bytes: u32) -> Result<(), ChainError> {
+    chain.writer()?.appender.max_file_size = Some(bytes);
+    Ok(())
 }
 
 /// The hash of a block that nobody has.

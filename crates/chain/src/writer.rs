@@ -5,6 +5,7 @@ use crate::db::Batch;
 use crate::error::ChainError;
 use crate::files::Appender;
 use crate::index::{Id, Rank, status};
+use crate::{Progress, ProgressFn};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,7 +18,6 @@ const FLUSH_BLOCKS: u32 = 500;
 const INDEX_BYTES: u64 = 32 << 20;
 
 /// The writer's part of the chain.
-#[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) appender: Appender,
     /// Blocks that could be the tip: data of all ancestors here, not failed, no worse than the tip.
@@ -37,6 +37,8 @@ pub(crate) struct Writer {
     pub(crate) last_flush: Instant,
     /// Whether the observer hears of changes; not while the chain is being opened.
     pub(crate) announce: bool,
+    /// Who is told how far opening is; nobody afterwards.
+    pub(crate) progress: Option<ProgressFn>,
     /// Why nothing may be written any more.
     pub(crate) stopped: Option<String>,
 }
@@ -54,7 +56,15 @@ impl Writer {
             unindexed_bytes: 0,
             last_flush: Instant::now(),
             announce: false,
+            progress: None,
             stopped: None,
+        }
+    }
+
+    /// Tells how far opening is.
+    pub(crate) fn show(&self, progress: Progress) {
+        if let Some(show) = &self.progress {
+            show(progress);
         }
     }
 
@@ -138,6 +148,9 @@ impl Writer {
     /// Writes what has waited long enough.
     pub(crate) fn flush_if_due(&mut self, chain: &Chain) -> Result<(), ChainError> {
         chain.size.store(self.appender.size(), Ordering::Relaxed);
+        if std::mem::take(&mut self.appender.new_file) {
+            chain.prune_to_target(self)?;
+        }
         let full = chain.read().coins.bytes() > chain.coin_cache_bytes;
         if full || self.changes >= FLUSH_BLOCKS || self.last_flush.elapsed() >= FLUSH_INTERVAL {
             self.flush_all(chain)

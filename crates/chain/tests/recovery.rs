@@ -186,7 +186,7 @@ fn a_directory_that_is_not_ours_is_refused_with_its_reason() {
     let text = fs::read_to_string(&marker).expect("read");
 
     let other = cairn_consensus::params::Params::new(bitcoin::Network::Signet).expect("signet has parameters");
-    let config = ChainConfig { dir: dir.path().to_owned(), params: other, coin_cache_bytes: 1 << 20 };
+    let config = ChainConfig { coin_cache_bytes: 1 << 20, ..ChainConfig::new(dir.path().to_owned(), other) };
     let refused = Chain::open(config, Box::new(|_| {})).expect_err("another network");
     assert!(matches!(&refused, ChainError::WrongNetwork { .. }), "{refused}");
     assert!(refused.to_string().contains("regtest") && refused.to_string().contains("signet"));

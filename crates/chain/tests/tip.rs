@@ -20,7 +20,7 @@ fn setup() -> Setup {
     let dir = tempfile::tempdir().expect("temporary directory");
     let heard = Arc::new(Mutex::new(Vec::new()));
     let log = heard.clone();
-    let config = ChainConfig { dir: dir.path().to_owned(), params: regtest(), coin_cache_bytes: 1 << 20 };
+    let config = ChainConfig { coin_cache_bytes: 1 << 20, ..ChainConfig::new(dir.path().to_owned(), regtest()) };
     let observer = move |event: &ChainEvent| {
         let (sign, block, entry) = match event {
             ChainEvent::Connected { block, entry } => ('+', block, entry),
@@ -304,7 +304,7 @@ fn observers_and_other_threads_read_a_committed_tip_while_blocks_connect() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let slot: Arc<OnceLock<Arc<Chain>>> = Arc::default();
     let seen = slot.clone();
-    let config = ChainConfig { dir: dir.path().to_owned(), params: regtest(), coin_cache_bytes: 1 << 20 };
+    let config = ChainConfig { coin_cache_bytes: 1 << 20, ..ChainConfig::new(dir.path().to_owned(), regtest()) };
     let observer = move |event: &ChainEvent| {
         let chain = seen.get().expect("set before the first block");
         let (expected, reward, there) = match event {

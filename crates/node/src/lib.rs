@@ -13,7 +13,7 @@ pub mod producer;
 mod source;
 
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
-use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent};
+use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
 use cairn_consensus::error::TxReject;
 use cairn_consensus::params::Params;
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
@@ -42,6 +42,10 @@ pub struct NodeConfig {
     pub mempool: MempoolConfig,
     /// Bytes of coins kept in memory.
     pub coin_cache_bytes: usize,
+    /// Make index and coins anew from the block files.
+    pub reindex: bool,
+    /// Which block files are kept.
+    pub prune: Prune,
 }
 
 /// What happened; followers (wallet, stamper, API) subscribe. A follower that lags reads the chain again.
@@ -95,6 +99,11 @@ pub struct Node {
 impl Node {
     /// Opens the chain. No thread is started until mining is.
     pub fn open(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
+        Self::open_with_progress(config, Box::new(|_| {}))
+    }
+
+    /// [`Node::open`], telling how far it is where it takes long.
+    pub fn open_with_progress(config: NodeConfig, progress: ProgressFn) -> Result<Arc<Node>, NodeError> {
         let params = Params::new(config.network).ok_or(NodeError::Network(config.network))?;
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         // Weak, because the mempool holds the chain, and the chain holds its observer.
@@ -135,8 +144,13 @@ impl Node {
                 let _ = events.send(event);
             })
         };
-        let chain_config = ChainConfig { dir: config.dir, params, coin_cache_bytes: config.coin_cache_bytes };
-        let chain = Arc::new(Chain::open(chain_config, observer)?);
+        let chain_config = ChainConfig {
+            coin_cache_bytes: config.coin_cache_bytes,
+            reindex: config.reindex,
+            prune: config.prune,
+            ..ChainConfig::new(config.dir, params)
+        };
+        let chain = Arc::new(Chain::open_with_progress(chain_config, observer, progress)?);
         latch(&chain.tip());
         let mempool = Arc::new(Mempool::new(config.mempool, chain.clone()));
         observed.get_or_init(|| Arc::downgrade(&mempool));
@@ -273,6 +287,8 @@ mod tests {
             network: Network::Regtest,
             mempool: MempoolConfig::default(),
             coin_cache_bytes: 1 << 20,
+            reindex: false,
+            prune: Prune::Off,
         };
         (Node::open(config).unwrap(), dir)
     }

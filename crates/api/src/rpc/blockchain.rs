@@ -2,6 +2,7 @@
 
 use super::args::{Arg, Args, Kind};
 use super::error::{RpcError, RpcResult, code, fail};
+use super::maintenance::add_prune_fields;
 use super::render::{
     Detail, bits_hex, block_to_value, difficulty, float, header_to_value, object, target_hex, work_hex,
 };
@@ -23,7 +24,7 @@ pub(super) const METHODS: &[Method] = &[
         about: "Returns an object containing various state info regarding blockchain processing.",
         result: "{ \"chain\", \"blocks\", \"headers\", \"bestblockhash\", \"bits\", \"target\", \"difficulty\", \"time\", \
                  \"mediantime\", \"verificationprogress\", \"initialblockdownload\", \"chainwork\", \"size_on_disk\", \
-                 \"pruned\", \"signet_challenge\" (signet only), \"warnings\" }",
+                 \"pruned\", \"pruneheight\" and \"automatic_pruning\" (pruning only), \"prune_target_size\" (automatic pruning only), \"signet_challenge\" (signet only), \"warnings\" }",
         differences: "`verificationprogress` is blocks over headers",
         run: getblockchaininfo,
     },
@@ -186,8 +187,8 @@ fn getblockchaininfo(context: &Context, _: &Args<'_>) -> RpcResult {
         ("initialblockdownload", context.node.is_initial_block_download().into()),
         ("chainwork", work_hex(tip.chain_work)),
         ("size_on_disk", chain.size_on_disk().into()),
-        ("pruned", false.into()),
     ]);
+    add_prune_fields(context, &mut out);
     if let Some(challenge) = signet_challenge(context) {
         out.insert("signet_challenge".into(), challenge.to_hex_string().into());
     }
@@ -221,7 +222,11 @@ fn getblock(context: &Context, args: &Args<'_>) -> RpcResult {
     let tip = chain.tip();
     let entry = find_block(context, &hash)?;
     let Some(block) = chain.block(&hash).map_err(|error| internal(&error))? else {
-        return fail(code::MISC_ERROR, "Block not available (not fully downloaded)");
+        let text = match entry.tx_count {
+            0 => "Block not available (not fully downloaded)",
+            _ => "Block not available (pruned data)",
+        };
+        return fail(code::MISC_ERROR, text);
     };
     let detail = match verbosity {
         ..=0 => return Ok(serialize_hex(&*block).into()),

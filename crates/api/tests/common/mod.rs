@@ -4,6 +4,7 @@
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use cairn_api::{ApiConfig, AppState};
+use cairn_chain::Prune;
 use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
@@ -22,6 +23,8 @@ pub fn node() -> (Arc<Node>, tempfile::TempDir) {
         network: Network::Regtest,
         mempool: MempoolConfig::default(),
         coin_cache_bytes: 8 << 20,
+        reindex: false,
+        prune: Prune::Off,
     };
     (Node::open(config).expect("a fresh directory opens"), dir)
 }

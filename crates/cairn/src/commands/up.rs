@@ -24,6 +24,13 @@ pub(crate) struct Args {
     /// Where JSON-RPC listens [default: 127.0.0.1 and Bitcoin Core's port for the network, 18443 on regtest]
     #[arg(long, value_name = "ADDR")]
     rpc: Option<SocketAddr>,
+    /// Make the block index and the coins anew from the block files
+    #[arg(long)]
+    reindex: bool,
+    /// MiB of block files to keep: 0 keeps all, 1 prunes only when `pruneblockchain` says so, 550 or more by itself
+    /// [default: 0]
+    #[arg(long, value_name = "MIB")]
+    prune: Option<u64>,
 }
 
 /// Runs until it is told to stop.
@@ -33,6 +40,9 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, CliError> {
     settings.mining.block_time = args.block_time.or(settings.mining.block_time);
     settings.http.listen = args.http.or(settings.http.listen);
     settings.rpc.listen = args.rpc.or(settings.rpc.listen);
+    settings.chain.prune = args.prune.unwrap_or(settings.chain.prune);
+    resolved.reindex = args.reindex;
+    let settings = &resolved.settings;
     let block_time = block_time(settings.mining.block_time)?;
     crate::logging::start(&resolved.settings.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

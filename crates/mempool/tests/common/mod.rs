@@ -41,7 +41,7 @@ impl Net {
         let pool: Arc<OnceLock<Arc<Mempool>>> = Arc::default();
         let observed = pool.clone();
         let chain_config =
-            ChainConfig { dir: dir.path().to_owned(), params: testing::regtest(), coin_cache_bytes: 8 << 20 };
+            ChainConfig { coin_cache_bytes: 8 << 20, ..ChainConfig::new(dir.path().to_owned(), testing::regtest()) };
         let observer = move |event: &_| {
             if let Some(pool) = observed.get() {
                 pool.chain_event(event, TIME);
