@@ -7,7 +7,7 @@ use bitcoin::{Address, ScriptBuf};
 use cairn_api::{ApiConfig, AppState, Cookie};
 use cairn_chain::{Progress, ProgressFn, Prune};
 use cairn_mempool::MempoolConfig;
-use cairn_node::{Node, NodeConfig};
+use cairn_node::{Node, NodeConfig, NodeEvent};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
 use cairn_store::{Store, StoreOptions};
 use cairn_wallet::{ChainSource, Passphrase, RecoveryPhrase, Wallet};
@@ -21,7 +21,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,7 @@ const SHOW_PROGRESS_FROM: u32 = 1_000;
 /// A running process.
 pub(crate) struct Server {
     node: Arc<Node>,
+    events: broadcast::Receiver<NodeEvent>,
     store: Store,
     wallet: Arc<Wallet>,
     state: AppState,
@@ -97,6 +98,7 @@ impl Server {
         create_private_dir(&dir)?;
 
         let node = open_node(resolved).await?;
+        let events = node.subscribe();
         let store = Store::open(&resolved.database_url(), &StoreOptions::default()).await.map_err(CliError::failed)?;
         let passphrase = settings.wallet.passphrase.clone().map(Passphrase::new).transpose();
         let passphrase = passphrase.map_err(CliError::failed)?;
@@ -150,6 +152,7 @@ impl Server {
         node.start_mining(block_time, reward);
         Ok(Server {
             node,
+            events,
             store,
             wallet,
             state,
@@ -166,7 +169,7 @@ impl Server {
         })
     }
 
-    /// Serves until a signal or JSON-RPC's `stop`, then stops everything in order.
+    /// Serves until a signal, JSON-RPC's `stop` or a failing disk, then stops everything in order.
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let serving = CancellationToken::new();
         let failed = {
@@ -179,6 +182,8 @@ impl Server {
                 result = &mut servers => result.err(),
                 () = self.stop.cancelled() => None,
                 () = signal() => None,
+                // What is then said is why writing out failed.
+                () = chain_stopped(self.events) => None,
             };
             eprintln!("stopping…");
             serving.cancel();
@@ -370,6 +375,17 @@ async fn follow(node: Arc<Node>, wallet: Arc<Wallet>, source: Arc<dyn ChainSourc
             },
             // What failed is tried again, whether or not another block comes.
             () = tokio::time::sleep(SYNC_RETRY), if synced.is_err() => {}
+        }
+    }
+}
+
+/// Ends when the chain writes nothing any more.
+async fn chain_stopped(mut events: broadcast::Receiver<NodeEvent>) {
+    loop {
+        match events.recv().await {
+            Ok(NodeEvent::ChainStopped { .. }) => return,
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The engine is redb (`docs/decisions/0002-coin-store.md`).
 
 use crate::compress::{read_coin, write_coin};
+use crate::disk;
 use crate::error::ChainError;
 use crate::files::Ends;
 use crate::index::{Id, Index, RECORD};
@@ -11,7 +12,6 @@ use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Key: txid, output index (big endian). Value: Core's serialisation of a coin.
@@ -26,6 +26,7 @@ const FILES: TableDefinition<'_, u32, (u32, u32)> = TableDefinition::new("files"
 const MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("best-block");
 
 const FILE_NAME: &str = "chain.redb";
+const UNFINISHED_NAME: &str = "chain.redb.new";
 /// Pages that the engine keeps, in bytes. The system's page cache does the rest, shared by all nodes of a machine.
 const PAGE_CACHE: usize = 4 << 20;
 
@@ -68,9 +69,28 @@ pub(crate) struct Db {
 impl Db {
     /// Opens or creates it in `dir`.
     pub(crate) fn open(dir: &Path) -> Result<Self, ChainError> {
-        fs::create_dir_all(dir).map_err(|error| ChainError::io("create", dir, error))?;
+        disk::create_dir(dir).map_err(|error| ChainError::io("create", dir, error))?;
         let path = dir.join(FILE_NAME);
-        let db = Database::builder().set_cache_size(PAGE_CACHE).create(&path);
+        let failed = |error| ChainError::io("create", &path, error);
+        if !path.try_exists().map_err(failed)? {
+            // The engine does not open what a kill leaves of a database that was being created.
+            let unfinished = dir.join(UNFINISHED_NAME);
+            disk::remove(&unfinished).map_err(failed)?;
+            drop(Self::open_file(unfinished.clone())?);
+            disk::rename(&unfinished, &path).map_err(failed)?;
+            sync_dir(dir)?;
+        }
+        Self::open_file(path)
+    }
+
+    fn open_file(path: PathBuf) -> Result<Self, ChainError> {
+        let (file, _) = disk::open(&path).map_err(|error| ChainError::io("open", &path, error))?;
+        let mut builder = Database::builder();
+        builder.set_cache_size(PAGE_CACHE);
+        #[cfg(not(any(test, feature = "testing")))]
+        let db = builder.create_file(file);
+        #[cfg(any(test, feature = "testing"))]
+        let db = crate::testing::faults::Watched::new(&path, file).and_then(|file| builder.create_with_backend(file));
         let db = db.map_err(|error| ChainError::database(&path, error))?;
         let this = Self { path, db };
         this.create_tables().map_err(|error| this.failed(error))?;
@@ -80,11 +100,10 @@ impl Db {
     /// Deletes it.
     pub(crate) fn remove(dir: &Path) -> Result<(), ChainError> {
         let path = dir.join(FILE_NAME);
-        match fs::remove_file(&path) {
-            Ok(()) => sync_dir(dir),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(ChainError::io("delete", &path, error)),
+        if disk::remove(&path).map_err(|error| ChainError::io("delete", &path, error))? {
+            sync_dir(dir)?;
         }
+        Ok(())
     }
 
     fn create_tables(&self) -> Result<(), redb::Error> {

@@ -3,12 +3,13 @@
 //! A record is the network's magic, the length, then the block, or the undo data and its checksum. A position is that
 //! of the record's content, as in Core's block index (`nDataPos`, `nUndoPos`).
 
+use crate::disk;
 use crate::error::ChainError;
 use crate::lock::{sync_dir, write_atomically};
 use bitcoin::Block;
 use bitcoin::consensus::serialize;
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -56,7 +57,7 @@ impl BlockFiles {
     /// Opens `dir`, creating it and its random key where they are missing. `genesis` is the network's first block, by
     /// which a lost key is found again.
     pub(crate) fn open(dir: PathBuf, magic: [u8; 4], genesis: &Block) -> Result<Self, ChainError> {
-        fs::create_dir_all(&dir).map_err(|error| ChainError::io("create", &dir, error))?;
+        disk::create_dir(&dir).map_err(|error| ChainError::io("create", &dir, error))?;
         let path = dir.join(XOR_FILE);
         let stored = match fs::read(&path) {
             // Core writes it whole; shorter, it is as good as lost.
@@ -163,12 +164,7 @@ impl BlockFiles {
     pub(crate) fn delete(&self, number: u32) -> Result<(), ChainError> {
         for kind in [Kind::Block, Kind::Undo] {
             let path = self.path(kind, number);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(ChainError::io("delete", &path, error));
-                }
-                _ => {}
-            }
+            disk::remove(&path).map_err(|error| ChainError::io("delete", &path, error))?;
         }
         Ok(())
     }
@@ -319,15 +315,22 @@ impl Appender {
         record.extend(content);
         files.obfuscate(&mut record, u64::from(end));
         let failed = |error| ChainError::io("write", &path, error);
-        self.new_names |= end == 0;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        if let Err(error) = file.write_all_at(&record, u64::from(end)) {
+        let (file, is_new) = disk::open(&path).map_err(failed)?;
+        // A file that is empty may have been left by a process that died before its name was durable.
+        self.new_names |= is_new || end == 0;
+        if let Err(error) = disk::write(&path, &file, &record, u64::from(end)) {
             // Leaves no torn record behind; if this fails too, the next start drops it.
-            let _ = file.set_len(u64::from(end));
+            let _ = disk::set_len(&path, &file, u64::from(end));
             return Err(failed(error));
         }
         self.unsynced.insert((kind, number));
         Ok(end + RECORD_HEADER)
+    }
+
+    /// A block file has blocks that another process wrote, which may not have synced them before it died.
+    pub(crate) fn adopt(&mut self, number: u32) {
+        self.unsynced.insert((Kind::Block, number));
+        self.new_names = true;
     }
 
     /// Makes everything appended durable. After an error what is on disk is uncertain.
@@ -349,7 +352,7 @@ impl Appender {
     fn sync_kind(&mut self, files: &BlockFiles, kind: Kind) -> Result<(), ChainError> {
         while let Some(&(kind, number)) = self.unsynced.range((kind, 0)..=(kind, u32::MAX)).next() {
             let path = files.path(kind, number);
-            let synced = File::open(&path).and_then(|file| file.sync_data());
+            let synced = File::open(&path).and_then(|file| disk::sync(&path, &file));
             synced.map_err(|error| ChainError::io("sync", &path, error))?;
             self.unsynced.remove(&(kind, number));
         }
@@ -372,7 +375,7 @@ impl Appender {
                     let path = files.path(kind, number);
                     tracing::warn!(file = %path.display(), at = end, bytes = length - u64::from(end),
                         "cutting what an unclean stop left at the end of the file");
-                    let cut = OpenOptions::new().write(true).open(&path).and_then(|file| file.set_len(u64::from(end)));
+                    let cut = disk::open(&path).and_then(|(file, _)| disk::set_len(&path, &file, u64::from(end)));
                     cut.map_err(|error| ChainError::io("cut", &path, error))?;
                     self.unsynced.insert((kind, number));
                     dropped += length - u64::from(end);
@@ -391,6 +394,7 @@ impl Appender {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::OpenOptions;
 
     const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
 

@@ -39,6 +39,7 @@ impl Chain {
                 continue;
             };
             while let Some((at, block)) = scan.next(|bytes| self.read_stored(bytes))? {
+                writer.appender.adopt(number);
                 writer.unindexed_bytes += u64::from(scan.end() - at.pos);
                 found += self.import_block(writer, block, at, &mut waiting)?;
                 writer.show(Progress::Reading { done: scanned + u64::from(scan.end()), total });

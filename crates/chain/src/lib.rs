@@ -18,6 +18,7 @@
 //! | `snapshot` | coins in Core's snapshot format |
 //! | `db` | coins, transaction index and block index in the embedded database |
 //! | `files`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
+//! | `disk` | every change of a file, each a fault point in tests |
 //! | `lock` | one process a directory, of one network and a known format |
 //! | `prune` | deleting block files that are no longer wanted |
 //! | `rules` | which rule of `consensus` is asked when |
@@ -34,6 +35,7 @@ mod coins;
 mod coinset;
 mod compress;
 mod db;
+mod disk;
 mod error;
 mod files;
 mod import;
@@ -155,6 +157,11 @@ pub enum ChainEvent {
         block: Arc<Block>,
         /// Its place.
         entry: BlockEntry,
+    },
+    /// A failure left what is on the disk uncertain: the chain writes nothing any more, and is to be opened again.
+    Stopped {
+        /// The failure.
+        cause: String,
     },
 }
 

@@ -1,9 +1,10 @@
 //! The directory's claim: one process at a time, of one network, of a format that this program knows.
 
+use crate::disk;
 use crate::error::ChainError;
 use cairn_consensus::params::Params;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek};
 use std::path::Path;
 
 /// Format of the data directory. Raised when an older program could misread what a newer one writes.
@@ -24,7 +25,7 @@ impl DirLock {
             Ok(data) if !data.is_dir() => return Err(ChainError::NotADirectory { dir: dir.to_owned() }),
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                fs::create_dir_all(dir).map_err(|error| cannot_write(dir, error))?;
+                disk::create_dir(dir).map_err(|error| cannot_write(dir, error))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
                 return Err(ChainError::NotADirectory { dir: dir.to_owned() });
@@ -32,13 +33,7 @@ impl DirLock {
             Err(error) => return Err(ChainError::io("open", dir, error)),
         }
         let path = dir.join(LOCK_FILE);
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| cannot_write(dir, error))?;
+        let (mut file, _) = disk::open(&path).map_err(|error| cannot_write(dir, error))?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -47,8 +42,8 @@ impl DirLock {
             Err(TryLockError::Error(error)) => return Err(ChainError::io("lock", &path, error)),
         }
         let pid = std::process::id().to_string();
-        file.set_len(0)
-            .and_then(|()| file.write_all(pid.as_bytes()))
+        disk::set_len(&path, &file, 0)
+            .and_then(|()| disk::write(&path, &file, pid.as_bytes(), 0))
             .map_err(|error| ChainError::io("write", &path, error))?;
         Ok(Self { _file: file })
     }
@@ -112,15 +107,18 @@ pub(crate) fn check_format(dir: &Path, params: &Params) -> Result<(), ChainError
 pub(crate) fn write_atomically(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), ChainError> {
     let temporary = dir.join(format!("{name}.new"));
     let failed = |error| ChainError::io("write", &temporary, error);
-    let mut file = File::create(&temporary).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    let (file, _) = disk::open(&temporary).map_err(failed)?;
+    disk::set_len(&temporary, &file, 0)
+        .and_then(|()| disk::write(&temporary, &file, bytes, 0))
+        .and_then(|()| disk::sync(&temporary, &file))
+        .map_err(failed)?;
     drop(file);
     let path = dir.join(name);
-    fs::rename(&temporary, &path).map_err(|error| ChainError::io("write", &path, error))?;
+    disk::rename(&temporary, &path).map_err(|error| ChainError::io("write", &path, error))?;
     sync_dir(dir)
 }
 
 /// Makes names created in `dir` durable.
 pub(crate) fn sync_dir(dir: &Path) -> Result<(), ChainError> {
-    File::open(dir).and_then(|file| file.sync_all()).map_err(|error| ChainError::io("sync", dir, error))
+    disk::sync_dir(dir).map_err(|error| ChainError::io("sync", dir, error))
 }

@@ -1,5 +1,7 @@
 //! Regtest blocks for tests: mined on the spot, paying to a script that anyone can spend.
 
+pub mod faults;
+
 use crate::db::Batch;
 use crate::{BlockEntry, Chain, ChainConfig, ChainError};
 use bitcoin::absolute::LockTime;

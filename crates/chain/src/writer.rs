@@ -5,7 +5,7 @@ use crate::db::Batch;
 use crate::error::ChainError;
 use crate::files::Appender;
 use crate::index::{Id, Rank, status};
-use crate::{Progress, ProgressFn};
+use crate::{ChainEvent, Progress, ProgressFn};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -84,10 +84,12 @@ impl Writer {
     }
 
     /// After a failure that leaves what is on disk uncertain, nothing may be written.
-    pub(crate) fn stop_on_error<T>(&mut self, done: Result<T, ChainError>) -> Result<T, ChainError> {
+    fn stop_on_error<T>(&mut self, chain: &Chain, done: Result<T, ChainError>) -> Result<T, ChainError> {
         if let Err(error) = &done {
             tracing::error!(%error, "the chain stops writing");
-            self.stopped = Some(error.to_string());
+            let cause = error.to_string();
+            self.stopped = Some(cause.clone());
+            (chain.observer)(&ChainEvent::Stopped { cause });
         }
         done
     }
@@ -95,13 +97,13 @@ impl Writer {
     /// Makes blocks appended so far durable.
     pub(crate) fn sync_blocks(&mut self, chain: &Chain) -> Result<(), ChainError> {
         let done = self.appender.sync_blocks(&chain.files);
-        self.stop_on_error(done)
+        self.stop_on_error(chain, done)
     }
 
     /// Makes blocks and undo data appended so far durable.
     fn sync_files(&mut self, chain: &Chain) -> Result<(), ChainError> {
         let done = self.appender.sync(&chain.files);
-        self.stop_on_error(done)
+        self.stop_on_error(chain, done)
     }
 
     /// Makes the block index durable, with the files that it points into.
@@ -114,7 +116,7 @@ impl Writer {
             let view = chain.read();
             chain.db.commit(&Batch { blocks: self.records(&view), files: &self.appender.ends, ..Batch::default() })
         };
-        self.stop_on_error(done)?;
+        self.stop_on_error(chain, done)?;
         self.index_written();
         Ok(())
     }
@@ -137,7 +139,7 @@ impl Writer {
                 clear_coins: false,
             })
         };
-        self.stop_on_error(done)?;
+        self.stop_on_error(chain, done)?;
         chain.change().coins.written(chain.coin_cache_bytes / 2);
         self.index_written();
         self.changes = 0;

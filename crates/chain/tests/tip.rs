@@ -25,6 +25,7 @@ fn setup() -> Setup {
         let (sign, block, entry) = match event {
             ChainEvent::Connected { block, entry } => ('+', block, entry),
             ChainEvent::Disconnected { block, entry } => ('-', block, entry),
+            ChainEvent::Stopped { cause } => panic!("{cause}"),
         };
         assert_eq!(block.block_hash(), entry.hash);
         log.lock().expect("nobody panics holding it").push((sign, entry.height, entry.hash));
@@ -310,6 +311,7 @@ fn observers_and_other_threads_read_a_committed_tip_while_blocks_connect() {
         let (expected, reward, there) = match event {
             ChainEvent::Connected { block, entry } => (entry.hash, reward(block), true),
             ChainEvent::Disconnected { block, entry } => (entry.header.prev_blockhash, reward(block), false),
+            ChainEvent::Stopped { cause } => panic!("{cause}"),
         };
         assert_eq!(chain.tip().hash, expected);
         assert_eq!(chain.coin(&reward).expect("read").is_some(), there);

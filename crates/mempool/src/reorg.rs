@@ -44,6 +44,7 @@ impl Mempool {
                 }
             }
             ChainEvent::Disconnected { block, entry } => state.disconnected(&block.txdata, entry),
+            ChainEvent::Stopped { .. } => {}
         }
     }
 }

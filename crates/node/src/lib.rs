@@ -63,6 +63,11 @@ pub enum NodeEvent {
         /// Its place.
         entry: BlockEntry,
     },
+    /// A failure of the disk left what is on it uncertain: the chain writes nothing any more.
+    ChainStopped {
+        /// The failure.
+        cause: String,
+    },
     /// A transaction entered the mempool.
     TransactionAccepted {
         /// Its id.
@@ -139,6 +144,7 @@ impl Node {
                         NodeEvent::BlockConnected { entry: entry.clone(), transactions: block.txdata.len() }
                     }
                     ChainEvent::Disconnected { entry, .. } => NodeEvent::BlockDisconnected { entry: entry.clone() },
+                    ChainEvent::Stopped { cause } => NodeEvent::ChainStopped { cause: cause.clone() },
                 };
                 // An error means that nobody follows.
                 let _ = events.send(event);

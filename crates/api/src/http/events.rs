@@ -98,6 +98,7 @@ pub(crate) fn describe(event: &NodeEvent) -> (&'static str, Value) {
         NodeEvent::BlockDisconnected { entry } => {
             ("block_disconnected", json!({"hash": entry.hash.to_string(), "height": entry.height}))
         }
+        NodeEvent::ChainStopped { cause } => ("chain_stopped", json!({"cause": cause})),
         NodeEvent::TransactionAccepted { txid } => ("transaction_accepted", json!({"txid": txid.to_string()})),
     }
 }
@@ -114,8 +115,8 @@ fn missed(count: Option<u64>) -> Event {
 
 /// Follow what happens.
 ///
-/// Events: `block_connected`, `block_disconnected`, `transaction_accepted`, `stamp`, and `lagged` when this client missed
-/// some. Each has an id; send the last one as `Last-Event-ID` to go on from there.
+/// Events: `block_connected`, `block_disconnected`, `transaction_accepted`, `stamp`, `chain_stopped` when the disk failed, and
+/// `lagged` when this client missed some. Each has an id; send the last one as `Last-Event-ID` to go on from there.
 #[utoipa::path(
     get,
     path = "/api/v1/events",

@@ -20,8 +20,14 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// A directory for tests that sync often and do not ask the disk whether it can: in memory where there is such a place.
+pub(crate) fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("temporary directory")
+}
+
+/// The coins of a chain that was given the blocks of `chain`'s branch and nothing else.
 pub(crate) fn fresh_coins(chain: &Chain) -> Vec<testing::RawCoin> {
-    let dir = tempfile::tempdir().expect("temporary directory");
+    let dir = scratch();
     let straight = open(dir.path()).expect("opens");
     for height in 1..=chain.tip().height {
         let hash = chain.entry_at(height).expect("active").hash;
