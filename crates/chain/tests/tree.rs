@@ -36,20 +36,21 @@ fn private_memory() -> usize {
 #[test]
 fn a_reorganisation_a_thousand_blocks_deep_goes_there_and_back_in_bounded_memory() {
     let dir = scratch();
-    // Every block spends and creates coins, of which the cache holds those of a few blocks.
+    // Every block leaves a hundred coins, and the cache holds those of a few blocks.
     let config = ChainConfig { coin_cache_bytes: 256 << 10, ..ChainConfig::new(dir.path().to_owned(), regtest()) };
     let chain = Chain::open(config, Box::new(|_| {})).expect("opens");
     let base = grow(&chain, MATURITY).expect("grown");
     let fork = chain.tip();
     let long = |salt: u32, count: u32| {
         let mut blocks: Vec<Arc<Block>> = Vec::new();
-        let mut coins = vec![reward(&base[0])];
+        let (mut coin, mut value) = (reward(&base[0]), testing::subsidy(1));
         for n in 0..count {
             let parent = blocks.last().map_or(fork.header, |block| block.header);
-            let payment = spend(&coins, &[Amount::from_sat(1_000); 40]);
-            let txid = payment.compute_txid();
-            coins = (0..40).map(|vout| bitcoin::OutPoint { txid, vout }).collect();
-            // The first one spends a reward, those after it what it created: forty coins each.
+            value -= Amount::from_sat(100_000);
+            let mut amounts = vec![Amount::from_sat(1_000); 100];
+            amounts[0] = value;
+            let payment = spend(&[coin], &amounts);
+            coin = bitcoin::OutPoint { txid: payment.compute_txid(), vout: 0 };
             blocks.push(Arc::new(block_after(&parent, fork.height + 1 + n, salt, vec![payment])));
         }
         blocks
@@ -63,8 +64,8 @@ fn a_reorganisation_a_thousand_blocks_deep_goes_there_and_back_in_bounded_memory
     give(&chain, &theirs[1_000..]);
     let grown = private_memory().saturating_sub(before);
     assert_eq!(chain.tip().hash, theirs[1_000].block_hash());
-    // Two thousand blocks with 80,000 coins, of more than 100 bytes each, went through.
-    assert!(grown < 6 << 20, "{grown} bytes");
+    // 2,001 blocks and 200,000 coins, of more than a hundred bytes each, went through.
+    assert!(grown < 3 << 20, "{grown} bytes");
     assert_eq!(testing::coins(&chain).expect("coins"), fresh_coins(&chain));
     chain.invalidate_block(&theirs[0].block_hash()).expect("invalidated");
     assert_eq!(chain.tip().hash, ours[999].block_hash());
