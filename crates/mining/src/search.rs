@@ -10,9 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const SHA256_INITIAL_STATE: [u32; 8] =
     [0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19];
 
-/// Nonces hashed side by side. The compressions of one lane wait for each other; those of different lanes overlap in
-/// the processor's pipeline, and a lane's message is written long before it is read.
-const LANES: usize = 32;
+/// Nonces on their way at once, each a stage behind the next. What stands between the two compressions of one nonce is
+/// done while those of others fill the processor's pipeline, and what is written is read only steps later: a read right
+/// after a write of a part of it would stall. A power of two, more than [`JUDGED_AFTER`].
+const LANES: usize = 8;
+/// Steps after which a nonce's first hash is packed into a message.
+const PACKED_AFTER: u32 = 1;
+/// Steps after which that is hashed.
+const HASHED_AGAIN_AFTER: u32 = 3;
+/// Steps after which the hash is compared with the target.
+const JUDGED_AFTER: u32 = 5;
 
 /// Nonces between two looks at `stop`: below a millisecond on any processor with SHA instructions.
 const NONCES_PER_CHECK: u64 = 4096;
@@ -34,11 +41,9 @@ pub fn search_nonces(header: &Header, start: u32, end: u32, stop: &AtomicBool) -
             return None;
         }
         let slice = left.min(NONCES_PER_CHECK);
-        // Only the last slice can be no multiple of the lanes; what a batch finds beyond its end is not ours to report.
-        for _ in 0..slice.div_ceil(LANES as u64) {
-            if let Some(nonce) = search.next_batch() {
-                return (start..=end).contains(&nonce).then_some(nonce);
-            }
+        let found = (0..slice).find_map(|_| search.step());
+        if found.is_some() {
+            return found;
         }
         left -= slice;
     }
@@ -82,16 +87,26 @@ fn set_extra_nonce(block: &mut Block, script_sig: &ScriptBuf, extra_nonce: u64) 
     Ok(())
 }
 
-/// The state of a search: what every nonce shares and one message a lane.
+/// The state of a search: what every nonce shares, and the nonces on their way.
 struct Search {
     midstate: [u32; 8],
     target: [u32; 8],
+    /// The nonce that is begun next.
     next: u32,
-    states: [[u32; 8]; LANES],
-    /// The header's last 16 bytes, padded; the nonces of the coming batch are in place.
-    tails: [[u8; 64]; LANES],
+    lanes: [Lane; LANES],
+}
+
+/// A nonce on its way.
+#[derive(Clone, Copy)]
+struct Lane {
+    /// The header's last 16 bytes, padded.
+    tail: [u8; 64],
+    /// The midstate, then the first hash.
+    first: [u32; 8],
     /// The first hash, padded.
-    digests: [[u8; 64]; LANES],
+    digest: [u8; 64],
+    /// The initial state, then the second hash.
+    second: [u32; 8],
 }
 
 impl Search {
@@ -109,56 +124,54 @@ impl Search {
         for (word, bytes) in target.iter_mut().zip(target_bytes.chunks_exact(4)) {
             *word = u32::from_le_bytes(bytes.try_into().expect("chunks_exact gives four bytes"));
         }
-        let mut search = Search {
-            midstate,
-            target,
-            next: start,
-            states: [midstate; LANES],
-            tails: [tail; LANES],
-            digests: [padded(32, 256); LANES],
-        };
-        for lane in 0..LANES {
-            search.set_nonce(lane, start.wrapping_add(lane as u32));
+        let lane = Lane { tail, first: midstate, digest: padded(32, 256), second: SHA256_INITIAL_STATE };
+        let mut search = Search { midstate, target, next: start, lanes: [lane; LANES] };
+        for ahead in 0..LANES as u32 {
+            let nonce = start.wrapping_add(ahead);
+            search.lane(nonce).tail[12..16].copy_from_slice(&nonce.to_le_bytes());
+        }
+        for _ in 0..JUDGED_AFTER {
+            search.step();
         }
         search
     }
 
-    fn set_nonce(&mut self, lane: usize, nonce: u32) {
-        self.tails[lane][12..16].copy_from_slice(&nonce.to_le_bytes());
+    fn lane(&mut self, nonce: u32) -> &mut Lane {
+        &mut self.lanes[nonce as usize % LANES]
     }
 
-    /// Hashes one nonce a lane; the lowest nonce at or below the target, if there is one.
-    fn next_batch(&mut self) -> Option<u32> {
-        let first = self.next;
-        self.next = first.wrapping_add(LANES as u32);
-        for (state, tail) in self.states.iter_mut().zip(&self.tails) {
-            compress256(state, from_ref(tail));
+    /// Begins a nonce and ends another: the latter, if its hash is at or below the target. The first one ends `start`.
+    fn step(&mut self) -> Option<u32> {
+        let nonce = self.next;
+        self.next = nonce.wrapping_add(1);
+
+        let begun = self.lane(nonce);
+        compress256(&mut begun.first, from_ref(&begun.tail));
+
+        let ended = self.lane(nonce.wrapping_sub(HASHED_AGAIN_AFTER));
+        compress256(&mut ended.second, from_ref(&ended.digest));
+
+        let midstate = self.midstate;
+        let between = self.lane(nonce.wrapping_sub(PACKED_AFTER));
+        for (bytes, words) in between.digest.chunks_exact_mut(8).zip(between.first.chunks_exact(2)) {
+            // Two words at a time: half the byte swaps and half the writes.
+            let pair = u64::from(words[0]) << 32 | u64::from(words[1]);
+            bytes.copy_from_slice(&pair.to_be_bytes());
         }
-        for lane in 0..LANES {
-            for (bytes, word) in self.digests[lane].chunks_exact_mut(4).zip(self.states[lane]) {
-                bytes.copy_from_slice(&word.to_be_bytes());
-            }
-            self.states[lane] = SHA256_INITIAL_STATE;
-            // A message that is read right after a part of it was written stalls the load: write the next one now.
-            self.set_nonce(lane, self.next.wrapping_add(lane as u32));
-        }
-        for (state, digest) in self.states.iter_mut().zip(&self.digests) {
-            compress256(state, from_ref(digest));
-        }
-        let mut found = None;
-        for lane in 0..LANES {
-            // The hash is a little-endian number: its most significant word decides but once in billions of times.
-            if self.states[lane][7].swap_bytes() <= self.target[7] && found.is_none() && self.meets_target(lane) {
-                found = Some(first.wrapping_add(lane as u32));
-            }
-            self.states[lane] = self.midstate;
-        }
-        found
+        between.first = midstate;
+
+        let nonce = nonce.wrapping_sub(JUDGED_AFTER);
+        let judged = self.lane(nonce);
+        let hash = std::mem::replace(&mut judged.second, SHA256_INITIAL_STATE);
+        judged.tail[12..16].copy_from_slice(&nonce.wrapping_add(LANES as u32).to_le_bytes());
+        // The hash is a little-endian number: its most significant word decides but once in billions of times.
+        (hash[7].swap_bytes() <= self.target[7] && self.meets_target(&hash)).then_some(nonce)
     }
 
-    fn meets_target(&self, lane: usize) -> bool {
-        let hash = self.states[lane].map(u32::swap_bytes);
-        hash.iter().rev().le(self.target.iter().rev())
+    #[cold]
+    #[inline(never)]
+    fn meets_target(&self, hash: &[u32; 8]) -> bool {
+        hash.map(u32::swap_bytes).iter().rev().le(self.target.iter().rev())
     }
 }
 
@@ -212,18 +225,13 @@ mod tests {
         for nonce in 0..64 {
             header.nonce = nonce;
             // The bits are hashed too, so an exact target cannot come from the header.
-            let mut search = Search::new(&header, nonce);
             let hash = bitcoin::hashes::Hash::to_byte_array(header.block_hash());
-            for (word, bytes) in search.target.iter_mut().zip(hash.chunks_exact(4)) {
-                *word = u32::from_le_bytes(bytes.try_into().unwrap());
-            }
-            let exact = search.target;
-            let mut first = |target: [u32; 8]| {
-                (search.target, search.next) = (target, nonce);
-                for lane in 0..LANES {
-                    search.set_nonce(lane, nonce);
-                }
-                search.next_batch()
+            let exact: [u32; 8] =
+                std::array::from_fn(|word| u32::from_le_bytes(hash[4 * word..4 * word + 4].try_into().unwrap()));
+            let first = |target: [u32; 8]| {
+                let mut search = Search::new(&header, nonce);
+                search.target = target;
+                search.step()
             };
             assert_eq!(first(exact), Some(nonce));
             for word in 0..8 {
