@@ -24,22 +24,24 @@ const FEE_RATE: u64 = 1000;
 /// How often a payment is built again because another one took its coins.
 const ATTEMPTS: u32 = 5;
 
-fn problem(error: &WalletError) -> Problem {
-    let detail = error.to_string();
-    match error {
-        WalletError::InsufficientFunds { needed, available, .. } => Problem::unprocessable(detail)
-            .of_kind("insufficient-funds", "Not enough coins")
-            .with("needed_sat", needed.to_sat())
-            .with("available_sat", available.to_sat()),
-        WalletError::NoRecipients | WalletError::Dust { .. } | WalletError::AmountTooLarge => {
-            Problem::unprocessable(detail)
+impl From<WalletError> for Problem {
+    fn from(error: WalletError) -> Problem {
+        let detail = error.to_string();
+        match &error {
+            WalletError::InsufficientFunds { needed, available, .. } => Problem::unprocessable(detail)
+                .of_kind("insufficient-funds", "Not enough coins")
+                .with("needed_sat", needed.to_sat())
+                .with("available_sat", available.to_sat()),
+            WalletError::NoRecipients | WalletError::Dust { .. } | WalletError::AmountTooLarge => {
+                Problem::unprocessable(detail)
+            }
+            WalletError::PassphraseMissing(_) | WalletError::PassphraseWrong(_) => {
+                Problem::new(StatusCode::CONFLICT, detail)
+            }
+            WalletError::Store(error) if error.is_transient() => Problem::unavailable(detail),
+            WalletError::Source(_) => Problem::unavailable(detail),
+            _ => Problem::internal(&error),
         }
-        WalletError::PassphraseMissing(_) | WalletError::PassphraseWrong(_) => {
-            Problem::new(StatusCode::CONFLICT, detail)
-        }
-        WalletError::Store(error) if error.is_transient() => Problem::unavailable(detail),
-        WalletError::Source(_) => Problem::unavailable(detail),
-        _ => Problem::internal(error),
     }
 }
 
@@ -53,7 +55,7 @@ fn check_name(state: &AppState, name: &str) -> Result<(), Problem> {
 
 /// The script that rewards go to.
 pub(super) async fn reward_script(state: &AppState) -> Result<ScriptBuf, Problem> {
-    Ok(state.wallet.reward_address().map_err(|error| problem(&error))?.script_pubkey())
+    Ok(state.wallet.reward_address()?.script_pubkey())
 }
 
 /// A wallet.
@@ -80,7 +82,7 @@ pub struct WalletView {
 pub(crate) async fn wallets(_: WalletOwner, State(state): State<AppState>) -> Result<Json<Page<WalletView>>, Problem> {
     let wallet = &state.wallet;
     let (external_descriptor, internal_descriptor) = wallet.descriptors();
-    let height = wallet.height().await.map_err(|error| problem(&error))?;
+    let height = wallet.height().await?;
     let view = WalletView { name: wallet.name().to_owned(), height, external_descriptor, internal_descriptor };
     Ok(Json(Page { items: vec![view], next_cursor: None }))
 }
@@ -108,7 +110,7 @@ pub(crate) async fn addresses(
     ApiPath(name): ApiPath<String>,
 ) -> Result<Json<Page<AddressView>>, Problem> {
     check_name(&state, &name)?;
-    let addresses = state.wallet.addresses().await.map_err(|error| problem(&error))?;
+    let addresses = state.wallet.addresses().await?;
     let items = addresses.iter().map(|address| AddressView { address: address.to_string() }).collect();
     Ok(Json(Page { items, next_cursor: None }))
 }
@@ -129,7 +131,7 @@ pub(crate) async fn new_address(
     ApiPath(name): ApiPath<String>,
 ) -> Result<(StatusCode, Json<AddressView>), Problem> {
     check_name(&state, &name)?;
-    let address = state.wallet.next_address().await.map_err(|error| problem(&error))?;
+    let address = state.wallet.next_address().await?;
     Ok((StatusCode::CREATED, Json(AddressView { address: address.to_string() })))
 }
 
@@ -164,7 +166,7 @@ pub(crate) async fn balance(
     ApiPath(name): ApiPath<String>,
 ) -> Result<Json<BalanceView>, Problem> {
     check_name(&state, &name)?;
-    let balance = state.wallet.balance().await.map_err(|error| problem(&error))?;
+    let balance = state.wallet.balance().await?;
     let parts = [balance.confirmed, balance.trusted_pending, balance.untrusted_pending, balance.immature];
     let [confirmed_sat, trusted_pending_sat, untrusted_pending_sat, immature_sat] = parts.map(Amount::to_sat);
     let total_sat = parts.iter().map(|part| part.to_sat()).fold(0, u64::saturating_add);
@@ -248,7 +250,7 @@ pub(crate) async fn transactions(
         Some(cursor) => Some(cursor.parse().map_err(|error| Problem::bad_request(format!("cursor: {error}")))?),
         None => None,
     };
-    let found = state.wallet.transactions(cursor, limit).await.map_err(|error| problem(&error))?;
+    let found = state.wallet.transactions(cursor, limit).await?;
     let full = u32::try_from(found.len()).is_ok_and(|count| count == limit);
     let next_cursor = found.last().filter(|_| full).map(|last| last.cursor.to_string());
     Ok(Json(Page { items: found.iter().map(WalletTransactionView::from).collect(), next_cursor }))
@@ -318,7 +320,7 @@ pub(crate) async fn send(
         Ok(_) => Ok(Json(Sent { txid: txid.to_string(), fee_sat })),
         Err(reject) => {
             // What the mempool does not take is never mined: its coins are free again.
-            state.wallet.abandon(&txid).await.map_err(|error| problem(&error))?;
+            state.wallet.abandon(&txid).await?;
             Err(Problem::unprocessable(format!("the mempool refused the transaction: {reject}"))
                 .of_kind("rejected", "Transaction refused")
                 .with("reject_reason", reject.reason.to_string()))
@@ -334,13 +336,13 @@ async fn build_and_record(
 ) -> Result<BuiltTransaction, Problem> {
     let mut attempt = 1;
     loop {
-        let built = state.wallet.build_payment(recipients, fee_rate).await.map_err(|error| problem(&error))?;
+        let built = state.wallet.build_payment(recipients, fee_rate).await?;
         let Err(error) = state.wallet.record_payment(&built).await else { return Ok(built) };
         // Not recorded, so that its coins and its change address are free again.
         state.wallet.discard(&built);
         match error {
             WalletError::Store(StoreError::Conflict(_)) if attempt < ATTEMPTS => attempt += 1,
-            error => return Err(problem(&error)),
+            error => return Err(error.into()),
         }
     }
 }
