@@ -15,6 +15,10 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -39,6 +43,8 @@ enum Pools {
     Sqlite {
         writer: SqlitePool,
         readers: SqlitePool,
+        /// The writer's transaction, the only one of this process, is not committed.
+        open: Arc<AtomicBool>,
     },
     Postgres {
         writers: PgPool,
@@ -92,13 +98,19 @@ impl Store {
             .pragma("journal_size_limit", "67108864");
         let reading = connect.create_if_missing(false).pragma("query_only", "ON");
 
+        let open = Arc::new(AtomicBool::new(false));
+        let left_open = open.clone();
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
             .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
             .idle_timeout(None)
             .max_lifetime(None)
             .test_before_acquire(false)
-            .after_release(|connection, _| Box::pin(end_transaction(connection)))
+            .after_release(move |connection, _| {
+                // What was committed needs no question to the database, of which each costs two switches of threads.
+                let left_open = left_open.swap(false, Ordering::Relaxed);
+                Box::pin(async move { if left_open { end_transaction(connection).await } else { Ok(true) } })
+            })
             .connect_lazy_with(writing);
         let readers = SqlitePoolOptions::new()
             .max_connections(options.readers.max(1))
@@ -114,6 +126,7 @@ impl Store {
         loop {
             let migrated = async {
                 let mut connection = writer.acquire().await?;
+                open.store(true, Ordering::Relaxed);
                 sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
                 migrations::sqlite(&mut connection).await?;
                 sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
@@ -133,7 +146,7 @@ impl Store {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Self { inner: Pools::Sqlite { writer, readers } })
+        Ok(Self { inner: Pools::Sqlite { writer, readers, open } })
     }
 
     async fn open_postgres(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
@@ -176,10 +189,11 @@ impl Store {
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
         Ok(Transaction {
             inner: match &self.inner {
-                Pools::Sqlite { writer, .. } => {
+                Pools::Sqlite { writer, open, .. } => {
                     let mut connection = writer.acquire().await?;
+                    open.store(true, Ordering::Relaxed);
                     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-                    Inner::Sqlite(connection)
+                    Inner::Sqlite(connection, Some(open.clone()))
                 }
                 Pools::Postgres { writers, .. } => Inner::Postgres(writers.begin().await?),
             },
@@ -196,7 +210,7 @@ impl Store {
                 Pools::Sqlite { readers, .. } => {
                     let mut connection = readers.acquire().await?;
                     sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
-                    Inner::Sqlite(connection)
+                    Inner::Sqlite(connection, None)
                 }
                 Pools::Postgres { readers, .. } => {
                     Inner::Postgres(readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
@@ -217,7 +231,7 @@ impl Store {
     #[must_use]
     pub fn connections(&self) -> (u32, usize) {
         match &self.inner {
-            Pools::Sqlite { writer, readers } => {
+            Pools::Sqlite { writer, readers, .. } => {
                 (writer.size() + readers.size(), writer.num_idle() + readers.num_idle())
             }
             Pools::Postgres { writers, readers } => {
@@ -229,7 +243,7 @@ impl Store {
     /// Closes every connection once it is unused. Later calls fail.
     pub async fn close(&self) {
         match &self.inner {
-            Pools::Sqlite { writer, readers } => {
+            Pools::Sqlite { writer, readers, .. } => {
                 readers.close().await;
                 writer.close().await;
             }
@@ -273,7 +287,8 @@ pub struct Transaction {
 enum Inner {
     /// SQLite ends a transaction by itself on some errors (a full disk), which sqlx's own transactions do not
     /// survive; [`end_transaction`] undoes what is not committed.
-    Sqlite(PoolConnection<Sqlite>),
+    /// The flag is the writer's [`Pools::Sqlite`] `open`.
+    Sqlite(PoolConnection<Sqlite>, Option<Arc<AtomicBool>>),
     Postgres(sqlx::Transaction<'static, Postgres>),
 }
 
@@ -284,8 +299,11 @@ impl Transaction {
     /// Nothing was written then.
     pub async fn commit(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(mut inner) => {
+            Inner::Sqlite(mut inner, open) => {
                 sqlx::raw_sql("COMMIT").execute(&mut *inner).await?;
+                if let Some(open) = open {
+                    open.store(false, Ordering::Relaxed);
+                }
             }
             Inner::Postgres(inner) => inner.commit().await?,
         }
@@ -298,7 +316,7 @@ impl Transaction {
     /// The connection failed; the database undoes it by itself then.
     pub async fn rollback(self) -> Result<(), StoreError> {
         match self.inner {
-            Inner::Sqlite(mut inner) => {
+            Inner::Sqlite(mut inner, _) => {
                 sqlx::raw_sql("ROLLBACK").execute(&mut *inner).await?;
             }
             Inner::Postgres(inner) => inner.rollback().await?,
@@ -310,7 +328,7 @@ impl Transaction {
     #[must_use]
     pub fn dialect(&self) -> Dialect {
         match self.inner {
-            Inner::Sqlite(_) => Dialect::Sqlite,
+            Inner::Sqlite(..) => Dialect::Sqlite,
             Inner::Postgres(_) => Dialect::Postgres,
         }
     }
@@ -333,7 +351,7 @@ impl Transaction {
     /// Rows changed by a statement.
     pub(crate) async fn execute(&mut self, sql: &'static str, args: Vec<Value>) -> Result<u64, StoreError> {
         Ok(match &mut self.inner {
-            Inner::Sqlite(inner) => sqlite_query(sql, args).execute(&mut **inner).await?.rows_affected(),
+            Inner::Sqlite(inner, _) => sqlite_query(sql, args).execute(&mut **inner).await?.rows_affected(),
             Inner::Postgres(inner) => postgres_query(sql, args).execute(&mut **inner).await?.rows_affected(),
         })
     }
@@ -341,7 +359,7 @@ impl Transaction {
     /// All rows of a statement.
     pub(crate) async fn fetch_all(&mut self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         Ok(match &mut self.inner {
-            Inner::Sqlite(inner) => {
+            Inner::Sqlite(inner, _) => {
                 sqlite_query(sql, args).fetch_all(&mut **inner).await?.into_iter().map(Row::Sqlite).collect()
             }
             Inner::Postgres(inner) => {
