@@ -22,6 +22,10 @@ mod terminal;
 use clap::Parser;
 use std::process::ExitCode;
 
+/// Gives memory back after a load, which the system's allocator keeps; see [`commands::up`].
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match cli.command {

@@ -45,6 +45,10 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, CliError> {
     let settings = &resolved.settings;
     let block_time = block_time(settings.mining.block_time)?;
     crate::logging::start(&resolved.settings.log)?;
+    // Memory that a load leaves unused goes back to the system though nobody allocates any more.
+    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+        tracing::warn!(%error, "the allocator keeps the memory of a load until the next one");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         // A blocking thread that is not used goes after this, and its stack with it.
