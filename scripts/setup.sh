@@ -60,6 +60,6 @@ need_rust() {
 }
 
 need_build_tools() {
-    need_packages cc:gcc /usr/include/stdio.h:libc6-dev
+    need_packages cc:gcc make:make /usr/include/stdio.h:libc6-dev
     need_rust
 }
