@@ -141,7 +141,7 @@ fn read_blocks(file: &Path, mut each: impl FnMut(Vec<u8>) -> Anything<()>) -> An
 
 fn run_cairn(dir: &Path, file: &Path, cache: usize) -> Anything<Instant> {
     let since = Instant::now();
-    let config = ChainConfig { dir: dir.to_owned(), params: regtest(), coin_cache_bytes: cache };
+    let config = ChainConfig { coin_cache_bytes: cache, ..ChainConfig::new(dir.to_owned(), regtest()) };
     let chain = Chain::open(config, Box::new(|_| {}))?;
     let mut last = None;
     read_blocks(file, |bytes| {

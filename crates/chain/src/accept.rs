@@ -39,14 +39,16 @@ impl Chain {
     /// other error condemns nothing: the block may be given again.
     pub fn process_block(&self, block: Arc<Block>, now: u32, durable: bool) -> Result<BlockAccepted, ChainError> {
         // As Core's `ProcessNewBlock`: whoever fails here is refused, not marked, lest malleation condemns a header.
-        check_block(&block, &txids(&block), &self.params, Checks::ALL)?;
+        let block = self.with_txids(block);
+        check_block(&block.0, &block.1, &self.params, Checks::ALL)?;
+        let header = block.0.header;
         let mut writer = self.writer()?;
         let known = self.read().index.len();
-        let id = self.accept_header(&mut writer, &block.header, now)?;
+        let id = self.accept_header(&mut writer, &header, now)?;
         let accepted = if self.read().index.node(id).has(status::HAVE_DATA) {
             BlockAccepted::Duplicate
         } else {
-            let stored = self.accept_data(&mut writer, id, &block);
+            let stored = self.accept_data(&mut writer, id, &block.0);
             if stored.is_err() && self.read().index.len() > known {
                 writer.headers_dirty = true;
             }
@@ -59,11 +61,11 @@ impl Chain {
         } else if durable {
             writer.sync_blocks(self)?;
         }
-        let refused = self.activate_best_chain(&mut writer, Some((id, &block)))?;
+        let refused = self.activate_best_chain(&mut writer, Some((id, block)))?;
         writer.flush_if_due(self)?;
         match refused {
             Some(refused) => Err(refused.into()),
-            None if self.read().index.node(id).has(status::FAILED) => Err(bad_prevblk(&block.header).into()),
+            None if self.read().index.node(id).has(status::FAILED) => Err(bad_prevblk(&header).into()),
             None => Ok(accepted),
         }
     }

@@ -9,7 +9,7 @@ use crate::rules;
 use crate::undo;
 use crate::writer::Writer;
 use crate::{ChainEvent, Progress, index};
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Transaction};
 use cairn_consensus::block::txids;
 use cairn_consensus::coins::BlockUndo;
 use cairn_consensus::connect::{ConnectError, ScriptCheck};
@@ -20,6 +20,8 @@ use std::time::Instant;
 
 /// From so many inputs on, a block's scripts go to all cores; fewer are done before threads would have woken.
 const PARALLEL_INPUTS: usize = 16;
+/// From so many transactions on, all cores compute their ids.
+const PARALLEL_TRANSACTIONS: usize = 256;
 /// Most threads for scripts, as Core's `MAX_SCRIPTCHECK_THREADS`.
 const MAX_SCRIPT_THREADS: usize = 15;
 
@@ -57,11 +59,11 @@ impl Chain {
     pub(crate) fn activate_best_chain(
         &self,
         writer: &mut Writer,
-        given: Option<(Id, &Arc<Block>)>,
+        mut given: Option<(Id, StoredBlock)>,
     ) -> Result<Option<BlockReject>, ChainError> {
         let (mut refused, mut failure, mut aside) = (None, None, Vec::new());
         while let Some((fork, path)) = self.way_to_best(writer) {
-            let (obstacle, error) = match self.walk(writer, fork, &path, given, &mut refused) {
+            let (obstacle, error) = match self.walk(writer, fork, &path, &mut given, &mut refused) {
                 Ok(()) => continue,
                 Err(failed) => failed,
             };
@@ -112,7 +114,7 @@ impl Chain {
         writer: &mut Writer,
         fork: Id,
         path: &[Id],
-        given: Option<(Id, &Arc<Block>)>,
+        given: &mut Option<(Id, StoredBlock)>,
         refused: &mut Option<BlockReject>,
     ) -> Result<(), (Obstacle, ChainError)> {
         while self.read().tip() != fork {
@@ -120,7 +122,8 @@ impl Chain {
             writer.flush_if_due(self).map_err(|error| (Obstacle::Tip, error))?;
         }
         for &id in path.iter().rev() {
-            let block = given.filter(|(given, _)| *given == id).map(|(_, block)| block.clone());
+            let block = given.take_if(|(given, _)| *given == id).map(|(_, block)| block);
+            let is_given = block.is_some();
             match self.connect_tip(writer, id, block) {
                 Ok(()) => writer.flush_if_due(self).map_err(|error| (Obstacle::Tip, error))?,
                 Err(Failure::Chain(error)) => return Err((Obstacle::Block(id), error)),
@@ -128,7 +131,7 @@ impl Chain {
                     let hash = self.read().index.node(id).hash;
                     tracing::warn!(%hash, %reason, "a block is invalid");
                     self.mark_failed(writer, id);
-                    if given.is_some_and(|(given, _)| given == id) {
+                    if is_given {
                         *refused = Some(reason);
                     }
                     break;
@@ -139,13 +142,10 @@ impl Chain {
     }
 
     /// Connects a block whose parent is the tip.
-    fn connect_tip(&self, writer: &mut Writer, id: Id, block: Option<Arc<Block>>) -> Result<(), Failure> {
+    fn connect_tip(&self, writer: &mut Writer, id: Id, block: Option<StoredBlock>) -> Result<(), Failure> {
         let since = Instant::now();
         let (block, txids) = match block {
-            Some(block) => {
-                let txids = txids(&block);
-                (block, txids)
-            }
+            Some(block) => block,
             None => match self.stored_block(id) {
                 Ok(stored) => stored,
                 Err(error) => {
@@ -247,6 +247,16 @@ impl Chain {
             return Err(damaged());
         }
         Ok(undo)
+    }
+
+    /// A block and its transactions' ids, which all cores compute if there are many.
+    pub(crate) fn with_txids(&self, block: Arc<Block>) -> StoredBlock {
+        let pool = if block.txdata.len() >= PARALLEL_TRANSACTIONS { self.script_pool() } else { None };
+        let txids = match pool {
+            None => txids(&block),
+            Some(pool) => pool.install(|| block.txdata.par_iter().map(Transaction::compute_txid).collect()),
+        };
+        (block, txids)
     }
 
     /// Checks all scripts of a block; of several failures the first in the block's order is told.

@@ -13,6 +13,7 @@ use bitcoin::{BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
 use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 /// Key: txid, output index (big endian). Value: Core's serialisation of a coin.
 const COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("coins");
@@ -60,11 +61,14 @@ pub(crate) struct Batch<'a> {
 pub(crate) type RawCoin = ([u8; 36], Vec<u8>);
 
 /// The database.
-#[derive(Debug)]
 pub(crate) struct Db {
     path: PathBuf,
     db: Database,
+    /// The coins as of the last batch, kept open: opening it costs more than a look-up in it.
+    coins: RwLock<CoinTable>,
 }
+
+type CoinTable = ReadOnlyTable<&'static [u8; 36], &'static [u8]>;
 
 impl Db {
     /// Opens or creates it in `dir`.
@@ -92,9 +96,9 @@ impl Db {
         #[cfg(any(test, feature = "testing"))]
         let db = crate::testing::faults::Watched::new(&path, file).and_then(|file| builder.create_with_backend(file));
         let db = db.map_err(|error| ChainError::database(&path, error))?;
-        let this = Self { path, db };
-        this.create_tables().map_err(|error| this.failed(error))?;
-        Ok(this)
+        let coins = create_tables(&db).and_then(|()| open_coins(&db));
+        let coins = RwLock::new(coins.map_err(|error| ChainError::database(&path, error))?);
+        Ok(Self { path, db, coins })
     }
 
     /// Deletes it.
@@ -104,22 +108,6 @@ impl Db {
             sync_dir(dir)?;
         }
         Ok(())
-    }
-
-    fn create_tables(&self) -> Result<(), redb::Error> {
-        let txn = self.db.begin_read()?;
-        if txn.open_table(MARKER).is_ok() {
-            return Ok(());
-        }
-        drop(txn);
-        let mut txn = self.db.begin_write()?;
-        txn.set_quick_repair(true);
-        txn.open_table(COINS)?;
-        txn.open_table(TRANSACTIONS)?;
-        txn.open_table(BLOCKS)?;
-        txn.open_table(FILES)?;
-        txn.open_table(MARKER)?;
-        Ok(txn.commit()?)
     }
 
     fn failed(&self, error: redb::Error) -> ChainError {
@@ -133,7 +121,7 @@ impl Db {
     /// A coin, as of the marker.
     pub(crate) fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.db.begin_read()?.open_table(COINS)?;
+            let table = self.coins.read().unwrap_or_else(PoisonError::into_inner);
             Ok(table.get(&coin_key(outpoint))?.map(|value| read_coin(value.value())))
         };
         match read().map_err(|error| self.failed(error))? {
@@ -198,7 +186,9 @@ impl Db {
 
     /// Makes all of a batch durable, or none of it.
     pub(crate) fn commit(&self, batch: &Batch<'_>) -> Result<(), ChainError> {
-        self.write(batch).map_err(|error| self.failed(error))
+        let coins = self.write(batch).and_then(|()| open_coins(&self.db)).map_err(|error| self.failed(error))?;
+        *self.coins.write().unwrap_or_else(PoisonError::into_inner) = coins;
+        Ok(())
     }
 
     fn write(&self, batch: &Batch<'_>) -> Result<(), redb::Error> {
@@ -248,8 +238,7 @@ impl Db {
 
     /// The coins as of the marker, held still whatever is written later.
     pub(crate) fn coin_rows(&self) -> Result<CoinRows, ChainError> {
-        let open = || -> Result<_, redb::Error> { Ok(self.db.begin_read()?.open_table(COINS)?) };
-        let table = open().map_err(|error| self.failed(error))?;
+        let table = open_coins(&self.db).map_err(|error| self.failed(error))?;
         Ok(CoinRows { path: self.path.clone(), table })
     }
 
@@ -269,10 +258,28 @@ impl Db {
     }
 }
 
+fn create_tables(db: &Database) -> Result<(), redb::Error> {
+    if db.begin_read()?.open_table(MARKER).is_ok() {
+        return Ok(());
+    }
+    let mut txn = db.begin_write()?;
+    txn.set_quick_repair(true);
+    txn.open_table(COINS)?;
+    txn.open_table(TRANSACTIONS)?;
+    txn.open_table(BLOCKS)?;
+    txn.open_table(FILES)?;
+    txn.open_table(MARKER)?;
+    Ok(txn.commit()?)
+}
+
+fn open_coins(db: &Database) -> Result<CoinTable, redb::Error> {
+    Ok(db.begin_read()?.open_table(COINS)?)
+}
+
 /// The coins as of one moment.
 pub(crate) struct CoinRows {
     path: PathBuf,
-    table: ReadOnlyTable<&'static [u8; 36], &'static [u8]>,
+    table: CoinTable,
 }
 
 impl CoinRows {

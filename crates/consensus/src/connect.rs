@@ -11,7 +11,7 @@ use crate::tx::{
     missing_inputs, sequence_locks,
 };
 use bitcoin::{Amount, Block, BlockHash, OutPoint, Transaction, Txid};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// From this height on BIP 34 no longer implies BIP 30: some early coinbases carry such heights.
@@ -135,7 +135,7 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
     let flags = params.block_script_flags(height, &place.hash);
     let bip68 = height >= params.csv_height;
     let previous_median_time_past = place.ancestors.median_time_past(height.saturating_sub(1));
-    let mut created: HashMap<OutPoint, Option<Coin>> = HashMap::new();
+    let mut in_block = InBlock { block, height, transactions: HashMap::new(), spent: HashSet::new() };
     let mut connected = Connected {
         undo: BlockUndo(Vec::with_capacity(block.txdata.len().saturating_sub(1))),
         fees: Amount::ZERO,
@@ -143,12 +143,11 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
     };
     let mut fees = 0u64;
     let mut sigop_cost = 0usize;
-    let many = block.txdata.len() > 1;
     for (position, (tx, &txid)) in block.txdata.iter().zip(txids).enumerate() {
         sigop_cost += legacy_sigop_count(tx) * WITNESS_SCALE_FACTOR;
         if position > 0 {
-            let coins = spend(tx, view, &mut created)?.ok_or_else(|| in_block(missing_inputs(), txid))?;
-            fees += check_tx_inputs(tx, &coins, height).map_err(|rejected| in_block(rejected, txid))?.to_sat();
+            let coins = in_block.spend(tx, view)?.ok_or_else(|| of_block(missing_inputs(), txid))?;
+            fees += check_tx_inputs(tx, &coins, height).map_err(|rejected| of_block(rejected, txid))?.to_sat();
             if fees > MAX_MONEY {
                 return Err(consensus(
                     "bad-txns-accumulated-fee-outofrange",
@@ -175,14 +174,9 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
         if sigop_cost > MAX_BLOCK_SIGOPS_COST {
             return Err(consensus("bad-blk-sigops", "too many sigops").into());
         }
-        // A block of one transaction has nobody to spend what it creates.
-        if many {
-            for (vout, output) in
-                tx.output.iter().enumerate().filter(|(_, output)| !is_unspendable(&output.script_pubkey))
-            {
-                let coin = Coin { output: output.clone(), height, coinbase: position == 0 };
-                created.insert(OutPoint::new(txid, vout as u32), Some(coin));
-            }
+        // The last transaction has nobody after it to spend what it creates.
+        if position + 1 < block.txdata.len() {
+            in_block.transactions.insert(txid, position);
         }
     }
     connected.fees = Amount::from_sat(fees);
@@ -203,33 +197,51 @@ pub fn is_unspendable(script: &bitcoin::Script) -> bool {
         || script.len() > crate::script::MAX_SCRIPT_SIZE
 }
 
-/// The coins that a transaction spends, in the order of its inputs; `None` if one is missing. `created` holds what the block's
-/// earlier transactions created, and `None` for every coin that they spent.
-fn spend<V: CoinView>(
-    tx: &Transaction,
-    view: &V,
-    created: &mut HashMap<OutPoint, Option<Coin>>,
-) -> Result<Option<Vec<Coin>>, ConnectError<V::Error>> {
-    let mut coins = Vec::with_capacity(tx.input.len());
-    for input in &tx.input {
-        let outpoint = input.previous_output;
-        let coin = match created.get_mut(&outpoint) {
-            Some(coin) => coin.take(),
-            None => {
-                created.insert(outpoint, None);
-                view.coin(&outpoint).map_err(ConnectError::View)?
+/// What the transactions of a block before the one in hand created and spent.
+struct InBlock<'a> {
+    block: &'a Block,
+    height: u32,
+    /// Positions by transaction.
+    transactions: HashMap<Txid, usize>,
+    spent: HashSet<OutPoint>,
+}
+
+impl InBlock<'_> {
+    /// The coins that a transaction spends, in the order of its inputs; `None` if one is missing.
+    fn spend<V: CoinView>(&mut self, tx: &Transaction, view: &V) -> Result<Option<Vec<Coin>>, ConnectError<V::Error>> {
+        let mut coins = Vec::with_capacity(tx.input.len());
+        for input in &tx.input {
+            let outpoint = input.previous_output;
+            if !self.spent.insert(outpoint) {
+                return Ok(None);
             }
-        };
-        match coin {
-            Some(coin) => coins.push(coin),
-            None => return Ok(None),
+            let coin = match self.created(&outpoint) {
+                Some(coin) => Some(coin),
+                None => view.coin(&outpoint).map_err(ConnectError::View)?,
+            };
+            match coin {
+                Some(coin) => coins.push(coin),
+                None => return Ok(None),
+            }
         }
+        Ok(Some(coins))
     }
-    Ok(Some(coins))
+
+    fn created(&self, outpoint: &OutPoint) -> Option<Coin> {
+        let position = *self.transactions.get(&outpoint.txid)?;
+        let output = self.block.txdata[position].output.get(outpoint.vout as usize)?;
+        let spendable = !is_unspendable(&output.script_pubkey);
+        spendable.then(|| Coin { output: output.clone(), height: self.height, coinbase: position == 0 })
+    }
 }
 
 /// Whether the block must not recreate coins that are unspent (BIP 30).
 fn enforces_bip30<A>(place: &Place<'_, A>, params: &Params) -> bool {
+    // Where every coinbase commits to its height, none can repeat another's transaction, and so no transaction at all can:
+    // it would have to spend what was spent already. Core looks there too, and never finds anything.
+    if params.bip34_height <= 1 {
+        return false;
+    }
     let implied_by_bip34 =
         params.bip34_hash.is_some() && place.bip34_ancestor == params.bip34_hash && place.height > params.bip34_height;
     (!is_bip30_repeat(place.height, &place.hash) && !implied_by_bip34) || place.height >= BIP34_IMPLIES_BIP30_LIMIT
@@ -261,7 +273,7 @@ fn consensus(reason: &'static str, debug: &str) -> BlockReject {
 }
 
 /// A transaction's rejection is its block's.
-fn in_block(rejected: crate::error::TxReject, txid: Txid) -> BlockReject {
+fn of_block(rejected: crate::error::TxReject, txid: Txid) -> BlockReject {
     BlockReject {
         kind: BlockRejectKind::Consensus,
         reason: rejected.reason,
