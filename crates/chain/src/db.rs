@@ -63,9 +63,10 @@ pub(crate) type RawCoin = ([u8; 36], Vec<u8>);
 /// The database.
 pub(crate) struct Db {
     path: PathBuf,
-    db: Database,
-    /// The coins as of the last batch, kept open: opening it costs more than a look-up in it.
+    /// The coins as of the last batch, kept open: opening it costs more than a look-up in it. Before the database, so that
+    /// nothing reads in it when it is closed.
     coins: RwLock<CoinTable>,
+    db: Database,
 }
 
 type CoinTable = ReadOnlyTable<&'static [u8; 36], &'static [u8]>;
