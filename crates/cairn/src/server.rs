@@ -99,7 +99,8 @@ impl Server {
 
         let node = open_node(resolved).await?;
         let events = node.subscribe();
-        let store = Store::open(&resolved.database_url(), &StoreOptions::default()).await.map_err(CliError::failed)?;
+        let url = resolved.database_url();
+        let store = Store::open(&url, &store_options(&url)).await.map_err(CliError::failed)?;
         let passphrase = settings.wallet.passphrase.clone().map(Passphrase::new).transpose();
         let passphrase = passphrase.map_err(CliError::failed)?;
         let (wallet, words) =
@@ -269,6 +270,16 @@ fn opening_bars() -> ProgressFn {
             bar.set_position(u64::from(height));
         }
     })
+}
+
+/// In SQLite each connection is a thread of this process: more than there are cores would only cost memory.
+fn store_options(url: &str) -> StoreOptions {
+    let options = StoreOptions::default();
+    if !url.starts_with("sqlite:") {
+        return options;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    StoreOptions { readers: options.readers.min(u32::try_from(cores).unwrap_or(u32::MAX)), ..options }
 }
 
 /// Runs what blocks on a thread for it.

@@ -30,6 +30,8 @@ const FILE_NAME: &str = "chain.redb";
 const UNFINISHED_NAME: &str = "chain.redb.new";
 /// Pages that the engine keeps, in bytes. The system's page cache does the rest, shared by all nodes of a machine.
 const PAGE_CACHE: usize = 4 << 20;
+/// The same while a start reads the index, whose pages nobody asks for again.
+const START_CACHE: usize = 256 << 10;
 
 /// Where a transaction lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,8 +74,8 @@ pub(crate) struct Db {
 type CoinTable = ReadOnlyTable<&'static [u8; 36], &'static [u8]>;
 
 impl Db {
-    /// Opens or creates it in `dir`.
-    pub(crate) fn open(dir: &Path) -> Result<Self, ChainError> {
+    /// Opens or creates it in `dir`. What a start reads only once does not stay in memory.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, Index, Vec<Ends>), ChainError> {
         disk::create_dir(dir).map_err(|error| ChainError::io("create", dir, error))?;
         let path = dir.join(FILE_NAME);
         let failed = |error| ChainError::io("create", &path, error);
@@ -81,17 +83,20 @@ impl Db {
             // The engine does not open what a kill leaves of a database that was being created.
             let unfinished = dir.join(UNFINISHED_NAME);
             disk::remove(&unfinished).map_err(failed)?;
-            drop(Self::open_file(unfinished.clone())?);
+            drop(Self::open_file(unfinished.clone(), START_CACHE)?);
             disk::rename(&unfinished, &path).map_err(failed)?;
             sync_dir(dir)?;
         }
-        Self::open_file(path)
+        let starting = Self::open_file(path.clone(), START_CACHE)?;
+        let (index, ends) = (starting.load_index()?, starting.load_ends()?);
+        drop(starting);
+        Ok((Self::open_file(path, PAGE_CACHE)?, index, ends))
     }
 
-    fn open_file(path: PathBuf) -> Result<Self, ChainError> {
+    fn open_file(path: PathBuf, cache_bytes: usize) -> Result<Self, ChainError> {
         let (file, _) = disk::open(&path).map_err(|error| ChainError::io("open", &path, error))?;
         let mut builder = Database::builder();
-        builder.set_cache_size(PAGE_CACHE);
+        builder.set_cache_size(cache_bytes);
         #[cfg(not(any(test, feature = "testing")))]
         let db = builder.create_file(file);
         #[cfg(any(test, feature = "testing"))]
@@ -152,7 +157,7 @@ impl Db {
     }
 
     /// All block headers.
-    pub(crate) fn load_index(&self) -> Result<Index, ChainError> {
+    fn load_index(&self) -> Result<Index, ChainError> {
         let mut index = Index::default();
         let mut whole = true;
         let mut read = || -> Result<_, redb::Error> {
@@ -172,7 +177,7 @@ impl Db {
     }
 
     /// Ends of the block and undo files.
-    pub(crate) fn load_ends(&self) -> Result<Vec<Ends>, ChainError> {
+    fn load_ends(&self) -> Result<Vec<Ends>, ChainError> {
         let read = || -> Result<_, redb::Error> {
             let table = self.db.begin_read()?.open_table(FILES)?;
             let mut ends = Vec::new();

@@ -5,7 +5,8 @@ use crate::{BlockEntry, BlockStatus};
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, TxMerkleNode, Work};
-use std::collections::HashMap;
+use hashbrown::HashTable;
+use std::hash::{BuildHasher, RandomState};
 
 /// A block's place in the arena. A parent's is lower than its children's.
 pub(crate) type Id = u32;
@@ -97,7 +98,9 @@ pub(crate) type Rank = (Work, std::cmp::Reverse<u32>, std::cmp::Reverse<Id>);
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     nodes: Vec<Node>,
-    by_hash: HashMap<BlockHash, Id>,
+    /// Ids by the hash that their node has, so that no hash is kept twice.
+    by_hash: HashTable<Id>,
+    hasher: RandomState,
     /// Work of the last target computed: it seldom changes from block to block.
     last_work: Option<(CompactTarget, Work)>,
 }
@@ -106,13 +109,14 @@ impl Index {
     /// Makes room for so many more.
     pub(crate) fn reserve(&mut self, blocks: usize) {
         self.nodes.reserve_exact(blocks);
-        self.by_hash.reserve(blocks);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        self.by_hash.reserve(blocks, |&id| hasher.hash_one(nodes[id as usize].hash));
     }
     pub(crate) fn len(&self) -> u32 {
         self.nodes.len() as u32
     }
     pub(crate) fn id(&self, hash: &BlockHash) -> Option<Id> {
-        self.by_hash.get(hash).copied()
+        self.by_hash.find(self.hasher.hash_one(hash), |&id| self.node(id).hash == *hash).copied()
     }
     pub(crate) fn node(&self, id: Id) -> &Node {
         &self.nodes[id as usize]
@@ -189,7 +193,8 @@ impl Index {
             data_pos: 0,
             undo_pos: 0,
         });
-        self.by_hash.insert(hash, id);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        self.by_hash.insert_unique(hasher.hash_one(hash), id, |&id| hasher.hash_one(nodes[id as usize].hash));
         self.nodes[id as usize].median_time_past = self.median_time_past(id);
         id
     }

@@ -45,9 +45,8 @@ impl Chain {
             tracing::warn!("the block index and the coins are made anew from the block files");
             Db::remove(&chainstate)?;
         }
-        let db = Db::open(&chainstate)?;
-        let mut index = db.load_index()?;
-        let mut appender = Appender::new(db.load_ends()?);
+        let (db, mut index, ends) = Db::open(&chainstate)?;
+        let mut appender = Appender::new(ends);
         let genesis = params.genesis_hash;
         if index.len() == 0 {
             if !reindex && files.last(Kind::Block)?.is_some() {

@@ -46,7 +46,11 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, CliError> {
     let block_time = block_time(settings.mining.block_time)?;
     crate::logging::start(&resolved.settings.log)?;
     // Memory that a load leaves unused goes back to the system though nobody allocates any more.
-    if let Err(error) = tikv_jemalloc_ctl::background_thread::write(true) {
+    let background = || {
+        tikv_jemalloc_ctl::max_background_threads::write(1)?;
+        tikv_jemalloc_ctl::background_thread::write(true)
+    };
+    if let Err(error) = background() {
         tracing::warn!(%error, "the allocator keeps the memory of a load until the next one");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
