@@ -62,6 +62,7 @@ impl Chain {
             writer.sync_blocks(self)?;
         }
         let refused = self.activate_best_chain(&mut writer, Some((id, block)))?;
+        self.advance_background(&mut writer)?;
         writer.flush_if_due(self)?;
         match refused {
             Some(refused) => Err(refused.into()),
@@ -156,8 +157,9 @@ impl Chain {
             node.sequence = writer.next_sequence;
             writer.next_sequence += 1;
             writer.dirty.insert(id);
-            if node.rank(id) >= tip && !node.has(status::FAILED) {
-                writer.candidates.insert(node.rank(id));
+            let rank = node.rank(id);
+            if rank >= tip && !node.has(status::FAILED) && index.follows_snapshot(id) {
+                writer.candidates.insert(rank);
             }
             linked.extend(writer.unlinked.remove(&id).unwrap_or_default());
         }

@@ -3,16 +3,17 @@
 use crate::chain::{Chain, StoredBlock};
 use crate::error::ChainError;
 use crate::files::{Kind, damaged};
-use crate::index::{Id, Rank, status};
+use crate::index::{Id, Node, Rank, status};
 use crate::open::link;
 use crate::rules;
+use crate::snapshot::unusable;
 use crate::undo;
 use crate::writer::Writer;
 use crate::{ChainEvent, Progress, index};
 use bitcoin::{Block, BlockHash, Transaction};
 use cairn_consensus::block::txids;
 use cairn_consensus::coins::BlockUndo;
-use cairn_consensus::connect::{ConnectError, ScriptCheck};
+use cairn_consensus::connect::{ConnectError, Connected, ScriptCheck};
 use cairn_consensus::error::BlockReject;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use std::time::Instant;
 const PARALLEL_INPUTS: usize = 16;
 /// From so many transactions on, all cores compute their ids.
 const PARALLEL_TRANSACTIONS: usize = 256;
+/// Why a tip is not left.
+const BELOW_SNAPSHOT: &str = "the chain cannot go back below its block before it is validated";
 /// Most threads for scripts, as Core's `MAX_SCRIPTCHECK_THREADS`.
 const MAX_SCRIPT_THREADS: usize = 15;
 
@@ -37,7 +40,7 @@ enum Obstacle {
 }
 
 /// Why a block was not connected.
-enum Failure {
+pub(crate) enum Failure {
     /// It is invalid.
     Rejected(BlockReject),
     /// It is not known whether it is: nothing is condemned.
@@ -162,24 +165,12 @@ impl Chain {
             ConnectError::Rejected(reason) => Failure::Rejected(reason),
             ConnectError::View(error) => Failure::Chain(error),
         })?;
-        if node.validity() < status::VALID_SCRIPTS {
-            self.check_scripts(&connected.checks).map_err(Failure::Rejected)?;
-        }
-        let undo_pos = if node.has(status::HAVE_UNDO) {
-            node.undo_pos
-        } else {
-            let data = undo::encode(&connected.undo);
-            let checksum = undo::checksum(&block.header.prev_blockhash, &data);
-            writer.appender.append_undo(&self.files, node.file, &data, &checksum)?
-        };
+        let undo_pos = self.complete(writer, &node, &block, &connected)?;
         let entry = {
             let mut view = self.change();
             view.coins.connect(&block, &txids, id, node.height);
             view.active.push(id);
-            let node = view.index.node_mut(id);
-            node.raise_validity(status::VALID_SCRIPTS);
-            node.status |= status::HAVE_UNDO;
-            node.undo_pos = undo_pos;
+            view.index.node_mut(id).connected(undo_pos);
             // Core's `PruneBlockIndexCandidates`: what is worse than the tip is none any more.
             writer.candidates = writer.candidates.split_off(&view.index.node(id).rank(id));
             view.index.entry(id)
@@ -194,6 +185,25 @@ impl Chain {
         Ok(())
     }
 
+    /// Checks the scripts of a block that keeps all other rules, and keeps what it spent; returns where.
+    pub(crate) fn complete(
+        &self,
+        writer: &mut Writer,
+        node: &Node,
+        block: &Block,
+        connected: &Connected,
+    ) -> Result<u32, Failure> {
+        if node.validity() < status::VALID_SCRIPTS {
+            self.check_scripts(&connected.checks).map_err(Failure::Rejected)?;
+        }
+        if node.has(status::HAVE_UNDO) {
+            return Ok(node.undo_pos);
+        }
+        let data = undo::encode(&connected.undo);
+        let checksum = undo::checksum(&block.header.prev_blockhash, &data);
+        Ok(writer.appender.append_undo(&self.files, node.file, &data, &checksum)?)
+    }
+
     /// A block's data turned out to be lost, so that it is asked for again; what builds on it waits for that.
     fn forget_data(&self, writer: &mut Writer, id: Id) {
         let mut view = self.change();
@@ -206,6 +216,9 @@ impl Chain {
     /// Disconnects the tip, which is not the genesis block.
     pub(crate) fn disconnect_tip(&self, writer: &mut Writer) -> Result<(), ChainError> {
         let id = self.read().tip();
+        if self.read().index.snapshot.is_some_and(|(base, _)| base == id) {
+            return Err(unusable(BELOW_SNAPSHOT));
+        }
         let (block, undo) = self.block_and_undo(id)?;
         let entry = {
             let mut view = self.change();
@@ -316,6 +329,13 @@ impl Chain {
         let height = self.read().index.node(id).height;
         if height == 0 {
             return Err(ChainError::Genesis);
+        }
+        {
+            let view = self.read();
+            let base = view.index.snapshot.map(|(base, _)| view.index.node(base).height);
+            if view.is_active(id) && base.is_some_and(|base| base >= height) {
+                return Err(unusable(BELOW_SNAPSHOT));
+            }
         }
         if self.read().is_active(id) && self.pruned_height().is_some_and(|pruned| pruned >= height) {
             return Err(ChainError::Pruned { hash: *hash });

@@ -1,7 +1,7 @@
 //! [`Chain`]: its parts and what can be read from it.
 
 use crate::coins::CoinCache;
-use crate::db::Db;
+use crate::db::{Db, Set};
 use crate::error::ChainError;
 use crate::files::{BlockFiles, Kind, damaged};
 use crate::index::{Id, Index, status};
@@ -240,7 +240,7 @@ impl Chain {
         let view = self.read();
         match view.coins.get(outpoint) {
             Some(known) => Ok(known.cloned()),
-            None => self.db.coin(outpoint),
+            None => self.db.coin(Set::Active, outpoint),
         }
     }
 

@@ -4,7 +4,7 @@
 use crate::BlockEntry;
 use crate::chain::Chain;
 use crate::compress::write_coin;
-use crate::db::{CoinRows, coin_key};
+use crate::db::{CoinRows, Set, coin_key};
 use crate::error::ChainError;
 use crate::index::Id;
 use crate::muhash::MuHash;
@@ -82,7 +82,7 @@ impl Chain {
                 }
             };
             let above = view.index.node(target).height as usize + 1;
-            (self.db.coin_rows()?, view.active[above..].to_vec(), view.index.entry(target))
+            (self.db.coin_rows(Set::Active)?, view.active[above..].to_vec(), view.index.entry(target))
         };
         let mut changes = BTreeMap::new();
         for &id in path.iter().rev() {
@@ -160,7 +160,7 @@ impl CoinSet {
     }
 }
 
-fn outpoint(key: &[u8; 36]) -> OutPoint {
+pub(crate) fn outpoint(key: &[u8; 36]) -> OutPoint {
     let (txid, vout) = key.split_first_chunk::<32>().expect("a key has more than 32 bytes");
     let vout = u32::from_be_bytes(vout.try_into().expect("four bytes follow the txid"));
     OutPoint { txid: Txid::from_byte_array(*txid), vout }

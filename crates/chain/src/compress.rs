@@ -191,9 +191,15 @@ pub(crate) fn write_coin(out: &mut Vec<u8>, coin: &Coin) {
 
 /// Reads a whole coin: nothing may follow it.
 pub(crate) fn read_coin(mut input: &[u8]) -> Result<Coin, Malformed> {
-    let (height, coinbase) = read_code(&mut input)?;
-    let output = read_output(&mut input)?;
-    if input.is_empty() { Ok(Coin { output, height, coinbase }) } else { Err(Malformed) }
+    let coin = take_coin(&mut input)?;
+    if input.is_empty() { Ok(coin) } else { Err(Malformed) }
+}
+
+/// Reads a coin and leaves what follows.
+pub(crate) fn take_coin(input: &mut &[u8]) -> Result<Coin, Malformed> {
+    let (height, coinbase) = read_code(input)?;
+    let output = read_output(input)?;
+    Ok(Coin { output, height, coinbase })
 }
 
 /// A coin as Core's undo files hold it (`TxInUndoFormatter`): a zero stands where versions once stood.

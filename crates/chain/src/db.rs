@@ -11,7 +11,10 @@ use crate::lock::sync_dir;
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
-use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{
+    Database, ReadOnlyTable, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition, TableError,
+    TableHandle,
+};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -25,6 +28,15 @@ const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
 const FILES: TableDefinition<'_, u32, (u32, u32)> = TableDefinition::new("files");
 /// One entry: the block whose coins are in the tables.
 const MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("best-block");
+
+/// While a snapshot is not validated yet: the block that it was taken at.
+const SNAPSHOT: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("snapshot");
+/// Coins of a snapshot that is being read.
+const LOADING_COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("loading-coins");
+/// While a snapshot is not validated yet: the coins that follow the blocks from the genesis block on.
+const BACKGROUND_COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("background-coins");
+/// As `MARKER`, of `BACKGROUND_COINS`.
+const BACKGROUND_MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("background-best-block");
 
 const FILE_NAME: &str = "chain.redb";
 const UNFINISHED_NAME: &str = "chain.redb.new";
@@ -44,18 +56,41 @@ pub(crate) struct TxPos {
     pub(crate) length: u32,
 }
 
+/// One of the two sets of coins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Set {
+    /// Those of the active chain.
+    Active,
+    /// Those that follow the blocks below a snapshot, while it is not validated yet.
+    Background,
+}
+
+impl Set {
+    fn coins(self) -> TableDefinition<'static, &'static [u8; 36], &'static [u8]> {
+        if self == Self::Active { COINS } else { BACKGROUND_COINS }
+    }
+    fn marker(self) -> TableDefinition<'static, (), &'static [u8; 32]> {
+        if self == Self::Active { MARKER } else { BACKGROUND_MARKER }
+    }
+}
+
+/// Changes of one set of coins.
+#[derive(Debug)]
+pub(crate) struct CoinChanges<'a> {
+    pub(crate) set: Set,
+    /// Coins to write, `None` deletes; in the order of their keys, which the tree takes fastest.
+    pub(crate) coins: Vec<([u8; 36], Option<&'a Coin>)>,
+    pub(crate) transactions: Vec<(&'a Txid, TxPos)>,
+    /// The block that `coins` bring the table to.
+    pub(crate) marker: BlockHash,
+}
+
 /// Changes to make together.
 #[derive(Debug, Default)]
 pub(crate) struct Batch<'a> {
     pub(crate) blocks: Vec<(Id, [u8; RECORD])>,
     pub(crate) files: &'a [Ends],
-    /// Coins to write, `None` deletes; in the order of their keys, which the tree takes fastest.
-    pub(crate) coins: Vec<([u8; 36], Option<&'a Coin>)>,
-    pub(crate) transactions: Vec<(&'a Txid, TxPos)>,
-    /// The block that `coins` bring the table to.
-    pub(crate) marker: Option<BlockHash>,
-    /// Forget all coins and transactions first.
-    pub(crate) clear_coins: bool,
+    pub(crate) coins: Vec<CoinChanges<'a>>,
 }
 
 /// A coin's key and value as the table holds them.
@@ -67,8 +102,14 @@ pub(crate) struct Db {
     path: PathBuf,
     /// The coins as of the last batch, kept open: opening it costs more than a look-up in it. Before the database, so that
     /// nothing reads in it when it is closed.
-    coins: RwLock<CoinTable>,
+    coins: RwLock<OpenCoins>,
     db: Database,
+}
+
+/// The coins of both sets.
+struct OpenCoins {
+    active: CoinTable,
+    background: Option<CoinTable>,
 }
 
 type CoinTable = ReadOnlyTable<&'static [u8; 36], &'static [u8]>;
@@ -124,10 +165,15 @@ impl Db {
         ChainError::Corrupt { what: format!("{what} in {}", self.path.display()) }
     }
 
-    /// A coin, as of the marker.
-    pub(crate) fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
+    /// A coin, as of the set's marker.
+    pub(crate) fn coin(&self, set: Set, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.coins.read().unwrap_or_else(PoisonError::into_inner);
+            let tables = self.coins.read().unwrap_or_else(PoisonError::into_inner);
+            let table = match (set, &tables.background) {
+                (Set::Active, _) => &tables.active,
+                (Set::Background, Some(table)) => table,
+                (Set::Background, None) => return Ok(None),
+            };
             Ok(table.get(&coin_key(outpoint))?.map(|value| read_coin(value.value())))
         };
         match read().map_err(|error| self.failed(error))? {
@@ -147,10 +193,25 @@ impl Db {
         Ok(found.map(|(block, offset, length)| TxPos { block, offset, length }))
     }
 
-    /// The block whose coins are in the table.
-    pub(crate) fn marker(&self) -> Result<Option<BlockHash>, ChainError> {
+    /// The block whose coins are in the set's table.
+    pub(crate) fn marker(&self, set: Set) -> Result<Option<BlockHash>, ChainError> {
+        self.block_of(set.marker())
+    }
+
+    /// The block of the snapshot that is not validated yet.
+    pub(crate) fn snapshot(&self) -> Result<Option<BlockHash>, ChainError> {
+        self.block_of(SNAPSHOT)
+    }
+
+    fn block_of(
+        &self,
+        table: TableDefinition<'static, (), &'static [u8; 32]>,
+    ) -> Result<Option<BlockHash>, ChainError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.db.begin_read()?.open_table(MARKER)?;
+            let table = match self.db.begin_read()?.open_table(table) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
             Ok(table.get(())?.map(|value| BlockHash::from_byte_array(*value.value())))
         };
         read().map_err(|error| self.failed(error))
@@ -192,59 +253,103 @@ impl Db {
 
     /// Makes all of a batch durable, or none of it.
     pub(crate) fn commit(&self, batch: &Batch<'_>) -> Result<(), ChainError> {
-        let coins = self.write(batch).and_then(|()| open_coins(&self.db)).map_err(|error| self.failed(error))?;
+        self.change(|txn| write(txn, batch))
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
+    ) -> Result<(), ChainError> {
+        let commit = || -> Result<_, redb::Error> {
+            let mut txn = self.db.begin_write()?;
+            // Opening after a kill then takes no longer for a large chain than for a small one.
+            txn.set_quick_repair(true);
+            change(&txn)?;
+            txn.commit()?;
+            open_coins(&self.db)
+        };
+        let coins = commit().map_err(|error| self.failed(error))?;
         *self.coins.write().unwrap_or_else(PoisonError::into_inner) = coins;
         Ok(())
     }
 
-    fn write(&self, batch: &Batch<'_>) -> Result<(), redb::Error> {
-        let mut txn = self.db.begin_write()?;
-        // Opening after a kill then takes no longer for a large chain than for a small one.
-        txn.set_quick_repair(true);
-        if batch.clear_coins {
+    /// Forgets the active chain's coins: they are made anew from the blocks.
+    pub(crate) fn clear_coins(&self) -> Result<(), ChainError> {
+        self.change(|txn| {
             txn.delete_table(COINS)?;
             txn.delete_table(TRANSACTIONS)?;
             txn.delete_table(MARKER)?;
-        }
-        {
-            let mut blocks = txn.open_table(BLOCKS)?;
-            for (id, record) in &batch.blocks {
-                blocks.insert(id, record.as_slice())?;
-            }
-            let mut files = txn.open_table(FILES)?;
-            for (number, ends) in (0..).zip(batch.files) {
-                let value = (ends.block, ends.undo);
-                if files.get(number)?.map(|old| old.value()) != Some(value) {
-                    files.insert(number, value)?;
-                }
-            }
-            let mut coins = txn.open_table(COINS)?;
-            let mut bytes = Vec::new();
-            for (key, coin) in &batch.coins {
-                match coin {
-                    Some(coin) => {
-                        bytes.clear();
-                        write_coin(&mut bytes, coin);
-                        coins.insert(key, bytes.as_slice())?;
-                    }
-                    None => drop(coins.remove(key)?),
-                }
-            }
-            let mut transactions = txn.open_table(TRANSACTIONS)?;
-            for (txid, at) in &batch.transactions {
-                transactions.insert(txid.as_byte_array(), (at.block, at.offset, at.length))?;
-            }
-            let mut marker = txn.open_table(MARKER)?;
-            if let Some(hash) = &batch.marker {
-                marker.insert((), hash.as_byte_array())?;
-            }
-        }
-        Ok(txn.commit()?)
+            txn.open_table(COINS)?;
+            txn.open_table(TRANSACTIONS)?;
+            txn.open_table(MARKER)?;
+            Ok(())
+        })
     }
 
-    /// The coins as of the marker, held still whatever is written later.
-    pub(crate) fn coin_rows(&self) -> Result<CoinRows, ChainError> {
-        let table = open_coins(&self.db).map_err(|error| self.failed(error))?;
+    /// Adds coins, in the order of their keys, to a snapshot that is being read.
+    pub(crate) fn load_coins(&self, coins: &[([u8; 36], Coin)]) -> Result<(), ChainError> {
+        self.change(|txn| {
+            let mut table = txn.open_table(LOADING_COINS)?;
+            let mut bytes = Vec::new();
+            for (key, coin) in coins {
+                bytes.clear();
+                write_coin(&mut bytes, coin);
+                table.insert(key, bytes.as_slice())?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Forgets a snapshot that was being read, if there is one.
+    pub(crate) fn forget_loading(&self) -> Result<(), ChainError> {
+        let find = || -> Result<_, redb::Error> {
+            Ok(self.db.begin_read()?.list_tables()?.any(|table| table.name() == LOADING_COINS.name()))
+        };
+        if find().map_err(|error| self.failed(error))? {
+            self.change(|txn| Ok(txn.delete_table(LOADING_COINS).map(|_| ())?))?;
+        }
+        Ok(())
+    }
+
+    /// The snapshot that was read becomes the active chain's coins, and those go on in the background.
+    pub(crate) fn activate_snapshot(&self, base: &BlockHash) -> Result<(), ChainError> {
+        self.change(|txn| {
+            txn.rename_table(COINS, BACKGROUND_COINS)?;
+            txn.rename_table(MARKER, BACKGROUND_MARKER)?;
+            drop(txn.open_table(LOADING_COINS)?);
+            txn.rename_table(LOADING_COINS, COINS)?;
+            txn.open_table(MARKER)?.insert((), base.as_byte_array())?;
+            txn.open_table(SNAPSHOT)?.insert((), base.as_byte_array())?;
+            Ok(())
+        })
+    }
+
+    /// The snapshot was right: the coins in the background have done their work.
+    pub(crate) fn accept_snapshot(&self) -> Result<(), ChainError> {
+        self.change(|txn| {
+            txn.delete_table(BACKGROUND_COINS)?;
+            txn.delete_table(BACKGROUND_MARKER)?;
+            txn.delete_table(SNAPSHOT)?;
+            Ok(())
+        })
+    }
+
+    /// The snapshot was wrong: the coins in the background become the active chain's again.
+    pub(crate) fn refuse_snapshot(&self) -> Result<(), ChainError> {
+        self.change(|txn| {
+            txn.delete_table(COINS)?;
+            txn.delete_table(MARKER)?;
+            txn.delete_table(SNAPSHOT)?;
+            txn.rename_table(BACKGROUND_COINS, COINS)?;
+            txn.rename_table(BACKGROUND_MARKER, MARKER)?;
+            Ok(())
+        })
+    }
+
+    /// The coins as of the set's marker, held still whatever is written later.
+    pub(crate) fn coin_rows(&self, set: Set) -> Result<CoinRows, ChainError> {
+        let open = || -> Result<_, redb::Error> { Ok(self.db.begin_read()?.open_table(set.coins())?) };
+        let table = open().map_err(|error| self.failed(error))?;
         Ok(CoinRows { path: self.path.clone(), table })
     }
 
@@ -278,8 +383,47 @@ fn create_tables(db: &Database) -> Result<(), redb::Error> {
     Ok(txn.commit()?)
 }
 
-fn open_coins(db: &Database) -> Result<CoinTable, redb::Error> {
-    Ok(db.begin_read()?.open_table(COINS)?)
+fn open_coins(db: &Database) -> Result<OpenCoins, redb::Error> {
+    let txn = db.begin_read()?;
+    let background = match txn.open_table(BACKGROUND_COINS) {
+        Err(TableError::TableDoesNotExist(_)) => None,
+        table => Some(table?),
+    };
+    Ok(OpenCoins { active: txn.open_table(COINS)?, background })
+}
+
+fn write(txn: &redb::WriteTransaction, batch: &Batch<'_>) -> Result<(), redb::Error> {
+    let mut blocks = txn.open_table(BLOCKS)?;
+    for (id, record) in &batch.blocks {
+        blocks.insert(id, record.as_slice())?;
+    }
+    let mut files = txn.open_table(FILES)?;
+    for (number, ends) in (0..).zip(batch.files) {
+        let value = (ends.block, ends.undo);
+        if files.get(number)?.map(|old| old.value()) != Some(value) {
+            files.insert(number, value)?;
+        }
+    }
+    let mut transactions = txn.open_table(TRANSACTIONS)?;
+    for changes in &batch.coins {
+        let mut coins = txn.open_table(changes.set.coins())?;
+        let mut bytes = Vec::new();
+        for (key, coin) in &changes.coins {
+            match coin {
+                Some(coin) => {
+                    bytes.clear();
+                    write_coin(&mut bytes, coin);
+                    coins.insert(key, bytes.as_slice())?;
+                }
+                None => drop(coins.remove(key)?),
+            }
+        }
+        for (txid, at) in &changes.transactions {
+            transactions.insert(txid.as_byte_array(), (at.block, at.offset, at.length))?;
+        }
+        txn.open_table(changes.set.marker())?.insert((), changes.marker.as_byte_array())?;
+    }
+    Ok(())
 }
 
 /// The coins as of one moment.

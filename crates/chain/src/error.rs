@@ -129,6 +129,12 @@ pub enum ChainError {
     /// No such block.
     #[error("Block not found: {0}")]
     UnknownBlock(BlockHash),
+    /// A snapshot of the coins cannot be used.
+    #[error("snapshot: {what}")]
+    Snapshot {
+        /// Why.
+        what: String,
+    },
     /// A file that would be written is there already.
     #[error("{path} already exists: move it out of the way first, or choose another name")]
     Exists {

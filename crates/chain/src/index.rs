@@ -79,6 +79,12 @@ impl Node {
     pub(crate) fn undo(&self) -> Option<FilePos> {
         self.has(status::HAVE_UNDO).then_some(FilePos { file: self.file, pos: self.undo_pos })
     }
+    /// The block was connected, and its undo data is at `undo_pos`.
+    pub(crate) fn connected(&mut self, undo_pos: u32) {
+        self.raise_validity(status::VALID_SCRIPTS);
+        self.status |= status::HAVE_UNDO;
+        self.undo_pos = undo_pos;
+    }
     /// The block's data is not here any more.
     pub(crate) fn forget_data(&mut self) {
         self.status &= !(status::HAVE_DATA | status::HAVE_UNDO | status::VALID_MASK);
@@ -101,6 +107,9 @@ pub(crate) struct Index {
     /// Ids by the hash that their node has, so that no hash is kept twice.
     by_hash: HashTable<Id>,
     hasher: RandomState,
+    /// The block of a snapshot that is not validated yet, and the number of transactions up to it: the data of its
+    /// ancestors need not be here.
+    pub(crate) snapshot: Option<(Id, u64)>,
     /// Work of the last target computed: it seldom changes from block to block.
     last_work: Option<(CompactTarget, Work)>,
 }
@@ -231,6 +240,11 @@ impl Index {
             node = self.node(at);
         }
         Some(at)
+    }
+
+    /// Whether a block is or builds on the snapshot's block, if there is such a snapshot.
+    pub(crate) fn follows_snapshot(&self, id: Id) -> bool {
+        self.snapshot.is_none_or(|(base, _)| self.ancestor(id, self.node(base).height) == Some(base))
     }
 
     /// The last block that two blocks have in common.

@@ -15,7 +15,7 @@
 //! | `index` | the tree of headers in memory |
 //! | `coins` | coins that changed since they were last written |
 //! | `coinset`, `muhash` | all coins as of one block: counted and hashed |
-//! | `snapshot` | coins in Core's snapshot format |
+//! | `snapshot`, `assume` | coins in Core's snapshot format; starting from them, and validating them behind |
 //! | `db` | coins, transaction index and block index in the embedded database |
 //! | `files`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `disk` | every change of a file, each a fault point in tests |
@@ -30,6 +30,7 @@
 
 mod accept;
 mod activate;
+mod assume;
 mod chain;
 mod coins;
 mod coinset;
@@ -54,6 +55,7 @@ mod verify;
 mod writer;
 
 pub use activate::BLOCK_CONNECT_SECONDS;
+pub use assume::SnapshotState;
 pub use chain::Chain;
 pub use coinset::{CoinHash, CoinSet, CoinStats};
 pub use error::ChainError;

@@ -7,7 +7,7 @@
 use crate::activate::best_header;
 use crate::chain::{Chain, View};
 use crate::coins::CoinCache;
-use crate::db::{Batch, Db};
+use crate::db::{Db, Set};
 use crate::error::ChainError;
 use crate::files::{Appender, BlockFiles, Kind};
 use crate::index::{Id, Index, NONE, status};
@@ -17,6 +17,7 @@ use crate::verify::{DEFAULT_CHECK_BLOCKS, DEFAULT_CHECK_LEVEL};
 use crate::writer::Writer;
 use crate::{ChainConfig, Observer, ProgressFn};
 use bitcoin::consensus::serialize;
+use cairn_consensus::params::Params;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, RwLock};
@@ -65,6 +66,7 @@ impl Chain {
         let mut writer = Writer::new(appender);
         writer.dirty = dirty;
         writer.progress = Some(progress);
+        index.snapshot = known_snapshot(&db, &index, &params)?;
         link(&mut writer, &mut index);
         let best_header = best_header(&index);
         let chain = Chain {
@@ -89,7 +91,9 @@ impl Chain {
 
     fn recover(&self) -> Result<(), ChainError> {
         let mut writer = self.writer()?;
+        self.db.forget_loading()?;
         self.find_tip_of_coins()?;
+        writer.background = self.background()?;
         let found = self.import(&mut writer)?;
         writer.appender.cut(&self.files)?;
         if found > 0 {
@@ -123,6 +127,7 @@ impl Chain {
         if before.hash != after.hash {
             tracing::info!(from = before.height, to = after.height, "connected blocks again after an unclean stop");
         }
+        self.advance_background(&mut writer)?;
         writer.flush_if_due(self)?;
         self.prune_to_target(&mut writer)?;
         self.size.store(writer.appender.size(), Ordering::Relaxed);
@@ -134,12 +139,12 @@ impl Chain {
     /// Makes the block that the coins in the database belong to the tip. Where it cannot be undone (its data, or that
     /// of an ancestor, is gone) the coins are made anew from the genesis block.
     fn find_tip_of_coins(&self) -> Result<(), ChainError> {
-        let marker = self.db.marker()?;
+        let marker = self.db.marker(Set::Active)?;
         let mut view = self.change();
         let path = marker.map_or(Some(vec![0]), |hash| {
             let index = &view.index;
-            // Coins cannot be made anew where the first blocks are pruned: then they are taken as they are.
-            let pruned = has_pruned(index);
+            // Coins cannot be made anew where the first blocks are pruned, or are not here yet below a snapshot: then they are taken as they are.
+            let pruned = has_pruned(index) || index.snapshot.is_some();
             let mut path = Vec::new();
             let mut at = index.id(&hash);
             while let Some(id) = at {
@@ -158,11 +163,26 @@ impl Chain {
             Some(path) => view.active = path,
             None => {
                 tracing::warn!("block files were damaged: coins are made anew from the blocks that are left");
-                self.db.commit(&Batch { clear_coins: true, ..Batch::default() })?;
+                self.db.clear_coins()?;
             }
         }
         Ok(())
     }
+}
+
+/// The snapshot that the coins come from and that is not validated yet.
+fn known_snapshot(db: &Db, index: &Index, params: &Params) -> Result<Option<(Id, u64)>, ChainError> {
+    let Some(base) = db.snapshot()? else { return Ok(None) };
+    let known = params.assume_utxo.iter().find(|known| known.block_hash == base);
+    let known = known.ok_or_else(|| ChainError::Snapshot {
+        what: format!(
+            "the coins come from one at block {base} that is not validated yet, and that neither the network's parameters \
+             nor the configuration name any more: name it again"
+        ),
+    })?;
+    let id =
+        index.id(&base).ok_or_else(|| ChainError::Corrupt { what: format!("the block index (no block {base})") })?;
+    Ok(Some((id, known.chain_tx_count)))
 }
 
 /// An index cannot be made anew without the first blocks.
@@ -230,6 +250,11 @@ pub(crate) fn link(writer: &mut Writer, index: &mut Index) {
                 node.sequence = 0;
                 writer.unlinked.entry(parent).or_default().push(id);
             }
+        }
+        if let Some((base, count)) = index.snapshot
+            && base == id
+        {
+            index.node_mut(id).chain_tx_count = count;
         }
     }
 }

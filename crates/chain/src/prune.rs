@@ -113,6 +113,8 @@ impl Chain {
             }
         }
         let current = writer.appender.ends.len() as u32 - 1;
+        // A snapshot is validated with the blocks below it.
+        let last = writer.background.as_ref().map_or(last, |below| last.min(view.index.node(below.tip).height));
         highest
             .into_iter()
             .filter(move |&(number, highest)| number < current && highest <= last)

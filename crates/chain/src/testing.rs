@@ -2,7 +2,7 @@
 
 pub mod faults;
 
-use crate::db::Batch;
+use crate::db::{Batch, CoinChanges, Set};
 use crate::{BlockEntry, Chain, ChainConfig, ChainError};
 use bitcoin::absolute::LockTime;
 use bitcoin::block::{Header, Version};
@@ -166,8 +166,11 @@ pub fn coins(chain: &Chain) -> Result<Vec<RawCoin>, ChainError> {
 /// # Errors
 /// Those of writing.
 pub fn drop_coin(chain: &Chain, key: &[u8; 36]) -> Result<(), ChainError> {
+    chain.flush()?;
     chain.change().coins.written(0);
-    chain.db.commit(&Batch { coins: vec![(*key, None)], ..Batch::default() })
+    let (coins, transactions) = (vec![(*key, None)], Vec::new());
+    let changes = CoinChanges { set: Set::Active, coins, transactions, marker: chain.tip().hash };
+    chain.db.commit(&Batch { coins: vec![changes], ..Batch::default() })
 }
 
 /// Begins a new block file whenever one would have more than so many bytes, until the chain is closed.

@@ -101,7 +101,7 @@ impl Chain {
             let id = active[height as usize];
             let node = self.read().index.node(id).clone();
             if node.data().is_none() {
-                if !node.is_pruned() {
+                if !node.is_pruned() && self.read().index.snapshot.is_none() {
                     return Err(damaged(height, "its data is gone".to_owned()));
                 }
                 tracing::info!(height, "verification ends where blocks are pruned");

@@ -1,7 +1,8 @@
 //! What only the writer needs: where files end, which blocks might become the tip, what is not on disk yet.
 
+use crate::assume::Background;
 use crate::chain::{Chain, View};
-use crate::db::Batch;
+use crate::db::{Batch, CoinChanges, Set};
 use crate::error::ChainError;
 use crate::files::Appender;
 use crate::index::{Id, Rank, status};
@@ -39,6 +40,8 @@ pub(crate) struct Writer {
     pub(crate) announce: bool,
     /// Who is told how far opening is; nobody afterwards.
     pub(crate) progress: Option<ProgressFn>,
+    /// The validation of a snapshot, while it is not done.
+    pub(crate) background: Option<Background>,
     /// Why nothing may be written any more.
     pub(crate) stopped: Option<String>,
 }
@@ -57,6 +60,7 @@ impl Writer {
             last_flush: Instant::now(),
             announce: false,
             progress: None,
+            background: None,
             stopped: None,
         }
     }
@@ -78,13 +82,14 @@ impl Writer {
                 let node = index.node(id);
                 !node.has(status::FAILED) && node.validity() >= status::VALID_TRANSACTIONS && node.chain_tx_count > 0
             })
+            .filter(|&id| index.follows_snapshot(id))
             .map(|id| index.node(id).rank(id))
             .filter(|rank| *rank >= tip)
             .collect();
     }
 
     /// After a failure that leaves what is on disk uncertain, nothing may be written.
-    fn stop_on_error<T>(&mut self, chain: &Chain, done: Result<T, ChainError>) -> Result<T, ChainError> {
+    pub(crate) fn stop_on_error<T>(&mut self, chain: &Chain, done: Result<T, ChainError>) -> Result<T, ChainError> {
         if let Err(error) = &done {
             tracing::error!(%error, "the chain stops writing");
             let cause = error.to_string();
@@ -133,14 +138,22 @@ impl Writer {
             chain.db.commit(&Batch {
                 blocks: self.records(&view),
                 files: &self.appender.ends,
-                coins: view.coins.dirty(),
-                transactions: view.coins.dirty_transactions(),
-                marker: Some(view.index.node(view.tip()).hash),
-                clear_coins: false,
+                coins: std::iter::once((Set::Active, &view.coins, view.tip()))
+                    .chain(self.background.iter().map(|below| (Set::Background, &below.coins, below.tip)))
+                    .map(|(set, cache, tip)| CoinChanges {
+                        set,
+                        coins: cache.dirty(),
+                        transactions: cache.dirty_transactions(),
+                        marker: view.index.node(tip).hash,
+                    })
+                    .collect(),
             })
         };
         self.stop_on_error(chain, done)?;
         chain.change().coins.written(chain.coin_cache_bytes / 2);
+        if let Some(below) = &mut self.background {
+            below.coins.written(chain.coin_cache_bytes / 2);
+        }
         self.index_written();
         self.changes = 0;
         self.last_flush = Instant::now();
@@ -153,7 +166,8 @@ impl Writer {
         if std::mem::take(&mut self.appender.new_file) {
             chain.prune_to_target(self)?;
         }
-        let full = chain.read().coins.bytes() > chain.coin_cache_bytes;
+        let below = self.background.as_ref().map_or(0, |below| below.coins.bytes());
+        let full = chain.read().coins.bytes() + below > chain.coin_cache_bytes;
         if full || self.changes >= FLUSH_BLOCKS || self.last_flush.elapsed() >= FLUSH_INTERVAL {
             self.flush_all(chain)
         } else if self.unindexed_bytes >= INDEX_BYTES {
