@@ -4,21 +4,13 @@ mod common;
 
 use cairn_api::rpc::{Context, execute};
 use cairn_chain::{Prune, testing};
-use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 fn context(prune: Prune) -> (Context, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let config = NodeConfig {
-        dir: dir.path().to_owned(),
-        network: bitcoin::Network::Regtest,
-        mempool: MempoolConfig::default(),
-        coin_cache_bytes: 8 << 20,
-        reindex: false,
-        prune,
-    };
+    let config = NodeConfig { prune, ..NodeConfig::new(dir.path().to_owned(), bitcoin::Network::Regtest) };
     let node = Node::open(config).expect("a fresh directory opens");
     (Context::new(node, CancellationToken::new(), CancellationToken::new()), dir)
 }

@@ -3,6 +3,7 @@
 mod common;
 
 use cairn_api::rpc::{Context, execute};
+use cairn_node::{Node, NodeConfig};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
@@ -62,4 +63,57 @@ async fn the_coins_are_counted_hashed_and_dumped() {
     ] {
         assert_eq!(call("dumptxoutset", params), Err((-8, text.to_owned())));
     }
+}
+
+#[tokio::test]
+async fn a_node_starts_from_the_snapshot_of_another() {
+    let (node, dir) = common::node();
+    let first = Context::new(node, CancellationToken::new(), CancellationToken::new());
+    let hashes = call(&first, "generatetoaddress", json!([5, ADDRESS])).expect("mined");
+    let dump = call(&first, "dumptxoutset", json!({"path": "three.dat", "rollback": 3})).expect("written");
+    let text = |name: &str| dump[name].to_string().replace('"', "");
+    let named = ["base_height", "base_hash", "txoutset_hash", "nchaintx"].map(text).join(":");
+
+    let other = tempfile::tempdir().expect("a directory");
+    let mut config = NodeConfig::new(other.path().to_owned(), bitcoin::Network::Regtest);
+    config.assume_utxo = vec![named.parse().expect("a name")];
+    let node = Node::open(config).expect("opens");
+    let second = Context::new(node, CancellationToken::new(), CancellationToken::new());
+    let load = |path: &Value| call(&second, "loadtxoutset", json!([path]));
+    assert_eq!(load(&json!("nowhere")).expect_err("not there").0, -8);
+    let early = load(&dump["path"]).expect_err("no header yet");
+    assert_eq!(early.0, -32603);
+    assert!(early.1.starts_with("Unable to load UTXO snapshot: the header of its block"), "{}", early.1);
+    for hash in hashes.as_array().expect("hashes") {
+        let header = call(&first, "getblockheader", json!([hash, false])).expect("known");
+        call(&second, "submitheader", json!([header])).expect("taken");
+    }
+    let loaded = load(&dump["path"]).expect("loaded");
+    assert_eq!((&loaded["coins_loaded"], &loaded["base_height"]), (&json!(3), &json!(3)));
+    assert_eq!(loaded["tip_hash"], hashes[2]);
+    let states = call(&second, "getchainstates", json!([])).expect("told");
+    assert_eq!(states["headers"], 5);
+    assert_eq!(
+        (&states["chainstates"][0]["blocks"], &states["chainstates"][0]["validated"]),
+        (&json!(0), &json!(true))
+    );
+    assert_eq!(
+        (&states["chainstates"][1]["blocks"], &states["chainstates"][1]["validated"]),
+        (&json!(3), &json!(false))
+    );
+    assert_eq!(states["chainstates"][1]["snapshot_blockhash"], hashes[2]);
+    // Blocks above, then below: then it is as if there had been none.
+    for n in [3, 4, 0, 1, 2] {
+        let block = call(&first, "getblock", json!([hashes[n], 0])).expect("here");
+        call(&second, "submitblock", json!([block])).expect("taken");
+    }
+    let states = call(&second, "getchainstates", json!([])).expect("told");
+    assert_eq!(states["chainstates"].as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        (&states["chainstates"][0]["blocks"], &states["chainstates"][0]["validated"]),
+        (&json!(5), &json!(true))
+    );
+    let info = |context: &Context| call(context, "gettxoutsetinfo", json!(["muhash"])).expect("counted");
+    assert_eq!(info(&second), info(&first));
+    drop(dir);
 }

@@ -254,6 +254,8 @@ async fn open_node(resolved: &Resolved) -> Result<Arc<Node>, CliError> {
         reindex: resolved.reindex,
         prune: Prune::from_mib(settings.chain.prune)
             .map_err(|error| CliError::usage(error).remedy("correct --prune or chain.prune"))?,
+        assume_utxo: (settings.chain.assume_utxo.iter().map(|named| named.parse()).collect::<Result<_, _>>())
+            .map_err(|error| CliError::usage(error).remedy("correct --assume-utxo or chain.assume_utxo"))?,
     };
     blocking(move || Node::open_with_progress(config, opening_bars())).await?.map_err(CliError::failed)
 }

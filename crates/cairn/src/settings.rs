@@ -133,11 +133,13 @@ pub(crate) struct ChainSection {
     pub(crate) coin_cache_mib: usize,
     /// MiB of block files kept; 0 keeps all, 1 those that `pruneblockchain` leaves.
     pub(crate) prune: u64,
+    /// Snapshots of the coins that may be loaded, each `HEIGHT:BLOCKHASH:COINSHASH:TRANSACTIONS`.
+    pub(crate) assume_utxo: Vec<String>,
 }
 
 impl Default for ChainSection {
     fn default() -> Self {
-        Self { coin_cache_mib: 64, prune: 0 }
+        Self { coin_cache_mib: 64, prune: 0, assume_utxo: Vec::new() }
     }
 }
 
@@ -249,6 +251,8 @@ pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
             .prefix_separator("_")
             .separator("__")
             .try_parsing(true)
+            .list_separator(",")
+            .with_list_parse_key("chain.assume_utxo")
             .ignore_empty(true)
             .source(Some(cairn)),
     );

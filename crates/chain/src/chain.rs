@@ -103,6 +103,11 @@ impl Chain {
         &self.dir
     }
 
+    /// Bytes of coins kept in memory before they are written out.
+    pub fn coin_cache_bytes(&self) -> usize {
+        self.coin_cache_bytes
+    }
+
     /// Parameters it was opened with.
     pub fn params(&self) -> &Params {
         &self.params

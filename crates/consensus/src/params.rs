@@ -25,6 +25,29 @@ pub struct AssumeUtxo {
     pub chain_tx_count: u64,
 }
 
+/// Text that names no snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a snapshot is named HEIGHT:BLOCKHASH:COINSHASH:TRANSACTIONS, as `dumptxoutset` answers them")]
+pub struct InvalidAssumeUtxo;
+
+impl FromStr for AssumeUtxo {
+    type Err = InvalidAssumeUtxo;
+
+    /// Reads height, block hash, `hash_serialized_3` and number of transactions, with colons between.
+    fn from_str(text: &str) -> Result<Self, InvalidAssumeUtxo> {
+        let fields: Vec<&str> = text.split(':').collect();
+        let [height, block_hash, hash_serialized, chain_tx_count] = fields.as_slice() else {
+            return Err(InvalidAssumeUtxo);
+        };
+        Ok(AssumeUtxo {
+            height: height.parse().map_err(|_| InvalidAssumeUtxo)?,
+            block_hash: block_hash.parse().map_err(|_| InvalidAssumeUtxo)?,
+            hash_serialized: FromHex::from_hex(hash_serialized).map_err(|_| InvalidAssumeUtxo)?,
+            chain_tx_count: chain_tx_count.parse().map_err(|_| InvalidAssumeUtxo)?,
+        })
+    }
+}
+
 /// A block time for which no signet is possible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a block time of {0} seconds is not possible: choose one from 1 second to two weeks")]
@@ -391,6 +414,19 @@ mod tests {
         assert_eq!(Params::new(Network::Signet).expect("supported").magic, [0x0a, 0x03, 0xcf, 0x40]);
         for network in [Network::Bitcoin, Network::Testnet4, Network::Regtest] {
             assert_eq!(Params::new(network).expect("supported").magic, network.magic().to_bytes());
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_named_by_four_fields() {
+        let known = Params::new(Network::Regtest).expect("supported").assume_utxo[0].clone();
+        let hash = bitcoin::hex::DisplayHex::to_lower_hex_string(&known.hash_serialized);
+        let text = format!("{}:{}:{hash}:{}", known.height, known.block_hash, known.chain_tx_count);
+        let read: AssumeUtxo = text.parse().expect("well formed");
+        assert_eq!((read.height, read.block_hash), (known.height, known.block_hash));
+        assert_eq!((read.hash_serialized, read.chain_tx_count), (known.hash_serialized, known.chain_tx_count));
+        for bad in ["", "1:2:3:4", &text[1..text.len() - 5], &format!("{text}:"), &text.replace(':', " ")] {
+            assert_eq!(bad.parse::<AssumeUtxo>().err(), Some(InvalidAssumeUtxo), "{bad}");
         }
     }
 

@@ -15,7 +15,7 @@ mod source;
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
 use cairn_consensus::error::TxReject;
-use cairn_consensus::params::Params;
+use cairn_consensus::params::{AssumeUtxo, Params};
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use cairn_mining::{BlockTemplate, MiningError};
 pub use producer::MiningStatus;
@@ -46,6 +46,23 @@ pub struct NodeConfig {
     pub reindex: bool,
     /// Which block files are kept.
     pub prune: Prune,
+    /// Snapshots that may be loaded besides those that the network's parameters name.
+    pub assume_utxo: Vec<AssumeUtxo>,
+}
+
+impl NodeConfig {
+    /// A node of a network in `dir`, all else as it is by default.
+    pub fn new(dir: PathBuf, network: Network) -> Self {
+        Self {
+            dir,
+            network,
+            mempool: MempoolConfig::default(),
+            coin_cache_bytes: 64 << 20,
+            reindex: false,
+            prune: Prune::Off,
+            assume_utxo: Vec::new(),
+        }
+    }
 }
 
 /// What happened; followers (wallet, stamper, API) subscribe. A follower that lags reads the chain again.
@@ -109,7 +126,8 @@ impl Node {
 
     /// [`Node::open`], telling how far it is where it takes long.
     pub fn open_with_progress(config: NodeConfig, progress: ProgressFn) -> Result<Arc<Node>, NodeError> {
-        let params = Params::new(config.network).ok_or(NodeError::Network(config.network))?;
+        let mut params = Params::new(config.network).ok_or(NodeError::Network(config.network))?;
+        params.assume_utxo.extend(config.assume_utxo);
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         // Weak, because the mempool holds the chain, and the chain holds its observer.
         let observed: Arc<OnceLock<Weak<Mempool>>> = Arc::default();
@@ -288,14 +306,8 @@ mod tests {
     /// A regtest node with nothing but its genesis block.
     pub(crate) fn node() -> (Arc<Node>, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
-        let config = NodeConfig {
-            dir: dir.path().to_owned(),
-            network: Network::Regtest,
-            mempool: MempoolConfig::default(),
-            coin_cache_bytes: 1 << 20,
-            reindex: false,
-            prune: Prune::Off,
-        };
+        let config =
+            NodeConfig { coin_cache_bytes: 1 << 20, ..NodeConfig::new(dir.path().to_owned(), Network::Regtest) };
         (Node::open(config).unwrap(), dir)
     }
 

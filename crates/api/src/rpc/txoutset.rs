@@ -3,11 +3,12 @@
 use super::args::{Arg, Args, Kind, as_int, as_str, parse_hash};
 use super::blockchain::internal;
 use super::error::{RpcError, RpcResult, code, fail};
-use super::render::{self, object};
+use super::render::{self, bits_hex, difficulty, float, object, target_hex};
 use super::{Context, Method};
 use bitcoin::hashes::{Hash, sha256d};
 use cairn_chain::{BlockEntry, ChainError, CoinHash};
 use serde_json::Value;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub(super) const METHODS: &[Method] = &[
@@ -60,6 +61,34 @@ pub(super) const METHODS: &[Method] = &[
         result: "{ \"coins_written\", \"base_hash\", \"base_height\", \"path\", \"txoutset_hash\", \"nchaintx\" }",
         differences: "a rollback undoes blocks in memory, whatever `in_memory` says; named pipes are not written to",
         run: dumptxoutset,
+    },
+    Method {
+        category: "blockchain",
+        name: "loadtxoutset",
+        args: &[Arg::required(
+            "path",
+            Kind::Str,
+            "path to the snapshot file. If relative, will be prefixed by datadir.",
+        )],
+        about: "Load the serialized UTXO set from a file.\n\
+                Its coins become those of the active chain, which goes on from its block; meanwhile the blocks below are \
+                validated as they come, up to that block.\n\
+                Only a snapshot is taken whose height, block hash and coins hash the network's parameters or the \
+                configuration (`chain.assume_utxo`) name, wherever it comes from.",
+        result: "{ \"coins_loaded\", \"tip_hash\", \"base_height\", \"path\" }",
+        differences: "the texts of refusals are our own; other snapshots can be named in the configuration",
+        run: loadtxoutset,
+    },
+    Method {
+        category: "blockchain",
+        name: "getchainstates",
+        args: &[],
+        about: "Return information about chainstates.",
+        result: "{ \"headers\", \"chainstates\": [ { \"blocks\", \"bestblockhash\", \"bits\", \"target\", \"difficulty\", \
+                 \"verificationprogress\", \"coins_db_cache_bytes\", \"coins_tip_cache_bytes\", \"snapshot_blockhash\" \
+                 (from a snapshot only), \"validated\" } ] }, the active one last",
+        differences: "`verificationprogress` is blocks over headers; the cache is one for all, and `coins_db_cache_bytes` is 0",
+        run: getchainstates,
     },
 ];
 
@@ -173,4 +202,56 @@ fn dumptxoutset(context: &Context, args: &Args<'_>) -> RpcResult {
         ("nchaintx", stats.block.chain_tx_count.into()),
     ])
     .into())
+}
+
+fn loadtxoutset(context: &Context, args: &Args<'_>) -> RpcResult {
+    let path = absolute(context, args.str(0)?);
+    let Ok(file) = File::open(&path) else {
+        let text = format!("Couldn't open file {} for reading.", path.display());
+        return fail(code::INVALID_PARAMETER, text);
+    };
+    if context.node.mempool.info().size > 0 {
+        let text = "Unable to load UTXO snapshot: Can't activate a snapshot when mempool not empty.";
+        return fail(code::INTERNAL_ERROR, format!("{text} ({})", path.display()));
+    }
+    let (base, coins) = context.node.chain.load_snapshot(file, &go_on(context)).map_err(|error| {
+        RpcError::new(code::INTERNAL_ERROR, format!("Unable to load UTXO {error}. ({})", path.display()))
+    })?;
+    Ok(object([
+        ("coins_loaded", coins.into()),
+        ("tip_hash", base.hash.to_string().into()),
+        ("base_height", base.height.into()),
+        ("path", path.to_string_lossy().into()),
+    ])
+    .into())
+}
+
+fn getchainstates(context: &Context, _: &Args<'_>) -> RpcResult {
+    let chain = &context.node.chain;
+    let headers = chain.best_header().height;
+    let state = |tip: &BlockEntry, snapshot: Option<&BlockEntry>, validated: bool| {
+        let progress = if headers == 0 { 1.0 } else { f64::from(tip.height) / f64::from(headers) };
+        let mut out = object([
+            ("blocks", tip.height.into()),
+            ("bestblockhash", tip.hash.to_string().into()),
+            ("bits", bits_hex(tip.header.bits)),
+            ("target", target_hex(tip.header.bits)),
+            ("difficulty", float(difficulty(tip.header.bits))),
+            ("verificationprogress", float(progress)),
+            ("coins_db_cache_bytes", 0.into()),
+            ("coins_tip_cache_bytes", chain.coin_cache_bytes().into()),
+        ]);
+        if let Some(base) = snapshot {
+            out.insert("snapshot_blockhash".into(), base.hash.to_string().into());
+        }
+        out.insert("validated".into(), validated.into());
+        Value::Object(out)
+    };
+    let snapshot = chain.snapshot_state();
+    let mut states = Vec::new();
+    if let Some(snapshot) = &snapshot {
+        states.push(state(&snapshot.validated, None, true));
+    }
+    states.push(state(&chain.tip(), snapshot.as_ref().map(|snapshot| &snapshot.base), snapshot.is_none()));
+    Ok(object([("headers", headers.into()), ("chainstates", states.into())]).into())
 }

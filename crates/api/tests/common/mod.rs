@@ -4,8 +4,6 @@
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use cairn_api::{ApiConfig, AppState};
-use cairn_chain::Prune;
-use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
 use cairn_store::{Store, StoreOptions};
@@ -18,14 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// A regtest node with nothing but its genesis block.
 pub fn node() -> (Arc<Node>, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let config = NodeConfig {
-        dir: dir.path().to_owned(),
-        network: Network::Regtest,
-        mempool: MempoolConfig::default(),
-        coin_cache_bytes: 8 << 20,
-        reindex: false,
-        prune: Prune::Off,
-    };
+    let config = NodeConfig::new(dir.path().to_owned(), Network::Regtest);
     (Node::open(config).expect("a fresh directory opens"), dir)
 }
 

@@ -31,6 +31,10 @@ pub(crate) struct Args {
     /// [default: 0]
     #[arg(long, value_name = "MIB")]
     prune: Option<u64>,
+    /// A snapshot of the coins that `loadtxoutset` may load, besides those that the network's parameters name; may be
+    /// given several times
+    #[arg(long, value_name = "HEIGHT:BLOCKHASH:COINSHASH:TRANSACTIONS")]
+    assume_utxo: Vec<String>,
 }
 
 /// Runs until it is told to stop.
@@ -41,6 +45,7 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, CliError> {
     settings.http.listen = args.http.or(settings.http.listen);
     settings.rpc.listen = args.rpc.or(settings.rpc.listen);
     settings.chain.prune = args.prune.unwrap_or(settings.chain.prune);
+    settings.chain.assume_utxo.extend(args.assume_utxo);
     resolved.reindex = args.reindex;
     let settings = &resolved.settings;
     let block_time = block_time(settings.mining.block_time)?;
