@@ -1,6 +1,7 @@
 //! Starts `cairn up` in a directory of its own, asks it things, stops it.
 
 use serde_json::{Value, json};
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -86,7 +87,12 @@ impl Server {
 
     /// `cairn up`, ready.
     pub(crate) fn up(&self, block_time: &str) -> Cairn {
-        let mut child = self.spawn(block_time, &[]);
+        self.up_with(block_time, &[])
+    }
+
+    /// `cairn up` with more arguments, ready.
+    pub(crate) fn up_with(&self, block_time: &str, more: &[&str]) -> Cairn {
+        let mut child = self.spawn(block_time, more);
         drain(&mut child);
         let mut running = Cairn { child };
         eventually("ready", || {
@@ -155,6 +161,13 @@ impl Drop for Cairn {
 pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill runs");
     assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// Waits for a program that must refuse to start; returns its exit code and what it said.
+pub(crate) fn refused(mut child: Child) -> (Option<i32>, String) {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    (child.wait().unwrap().code(), said)
 }
 
 /// Reads what a child prints, so that it never blocks on a full pipe.

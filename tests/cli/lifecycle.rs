@@ -1,16 +1,7 @@
 //! Locks, ports, signals, and data directories that are not ours to use.
 
-use crate::harness::{Server, get, signal};
+use crate::harness::{Server, get, refused, signal};
 use serde_json::json;
-use std::io::Read;
-use std::process::Child;
-
-/// Waits for a program that must refuse to start; returns its exit code and what it said.
-fn refused(mut child: Child) -> (Option<i32>, String) {
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    (child.wait().unwrap().code(), said)
-}
 
 #[test]
 fn a_second_process_is_told_which_process_holds_the_directory() {

@@ -8,11 +8,13 @@
 //! | `kill` | SIGKILL at random moments under concurrent clients |
 //! | `reorganisation` | a stamp on a branch that loses |
 //! | `bad_input` | each bad input has its clear error and loses nothing |
+//! | `block_files` | an index that is lost or does not match its files, and pruning |
 //! | `lifecycle` | locks, ports, signals, data directories of others |
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
+mod block_files;
 mod harness;
 mod kill;
 mod lifecycle;

@@ -173,6 +173,8 @@ impl Server {
     /// Serves until a signal, JSON-RPC's `stop` or a failing disk, then stops everything in order.
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let serving = CancellationToken::new();
+        // Before anybody is answered: who sees that it runs may stop it at once.
+        let signalled = signal();
         let failed = {
             let Listeners { http, rpc, .. } = self.listeners;
             let http = cairn_api::serve_http(http, self.state.clone(), serving.clone());
@@ -182,7 +184,7 @@ impl Server {
             let failed = tokio::select! {
                 result = &mut servers => result.err(),
                 () = self.stop.cancelled() => None,
-                () = signal() => None,
+                () = signalled => None,
                 // What is then said is why writing out failed.
                 () = chain_stopped(self.events) => None,
             };
@@ -403,23 +405,25 @@ async fn chain_stopped(mut events: broadcast::Receiver<NodeEvent>) {
     }
 }
 
-/// Ctrl-C or SIGTERM; a second one ends the process at once.
-async fn signal() {
+/// Ctrl-C or SIGTERM, from the call on; a second one ends the process at once.
+fn signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
-    else {
-        // Without handlers the default applies: the signal ends the process, and the next start recovers.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else {
+            // Without handlers the default applies: the signal ends the process, and the next start recovers.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            eprintln!("stopped at once; the next start recovers");
+            std::process::exit(130);
+        });
     }
-    tokio::spawn(async move {
-        interrupt.recv().await;
-        eprintln!("stopped at once; the next start recovers");
-        std::process::exit(130);
-    });
 }
 
 fn create_private_dir(dir: &Path) -> Result<(), CliError> {

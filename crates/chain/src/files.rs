@@ -373,8 +373,13 @@ impl Appender {
                 let Some(length) = files.len(kind, number)? else { continue };
                 if length > u64::from(end) && (is_last || kind == Kind::Undo) {
                     let path = files.path(kind, number);
-                    tracing::warn!(file = %path.display(), at = end, bytes = length - u64::from(end),
-                        "cutting what an unclean stop left at the end of the file");
+                    let (file, bytes) = (path.display(), length - u64::from(end));
+                    match kind {
+                        Kind::Block => {
+                            tracing::warn!(%file, at = end, bytes, "cutting what follows the last whole block")
+                        }
+                        Kind::Undo => tracing::warn!(%file, at = end, bytes, "cutting undo data, which is made again"),
+                    }
                     let cut = disk::open(&path).and_then(|(file, _)| disk::set_len(&path, &file, u64::from(end)));
                     cut.map_err(|error| ChainError::io("cut", &path, error))?;
                     self.unsynced.insert((kind, number));

@@ -151,9 +151,11 @@ impl Chain {
         // What a start after a kill needs must not lie in files that are gone.
         writer.flush_all(self)?;
         tracing::info!(?files, "pruned block files");
-        let deleted =
-            files.iter().try_for_each(|&number| self.files.delete(number)).and_then(|()| self.files.sync_names());
-        deleted?;
+        let deleted = files.iter().try_for_each(|&number| self.files.delete(number));
+        if let Err(error) = deleted.and_then(|()| self.files.sync_names()) {
+            // Nobody reads them any more, and the next start tries again.
+            tracing::warn!(%error, "pruned block files were left");
+        }
         self.size.store(writer.appender.size(), std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }

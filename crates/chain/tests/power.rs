@@ -129,5 +129,6 @@ fn whatever_survives_a_power_failure_is_the_state_at_some_block_with_all_that_wa
         }
         disk.make(change);
     }
+    println!("{failures} failures of the power in {} changes", made.len());
     assert!(failures > 300, "{failures}");
 }

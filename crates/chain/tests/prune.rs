@@ -2,10 +2,11 @@
 
 mod common;
 
-use cairn_chain::testing::{self, NOW, branch, grow, limit_files, open, regtest};
+use cairn_chain::testing::{self, NOW, branch, faults, grow, limit_files, open, regtest};
 use cairn_chain::{Chain, ChainConfig, ChainError, Prune};
 use common::copy;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 /// Bytes of a block file here; some two hundred blocks.
@@ -119,6 +120,25 @@ fn pruned_files_that_a_kill_left_go_at_the_next_start() {
     let refused = Chain::open(config, Box::new(|_| {})).expect_err("the first blocks are gone");
     assert!(matches!(refused, ChainError::Incomplete { .. }), "{refused}");
     assert_eq!(gone(&open(dir.path()).expect("opens as before")), pruned);
+}
+
+#[test]
+fn a_file_that_cannot_be_deleted_is_left_for_the_next_start() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let chain = open_pruned(dir.path(), Prune::Manual);
+    limit_files(&chain, FILE).expect("limited");
+    grow(&chain, 1_100).expect("grown");
+    let before = block_files(dir.path());
+    faults::fail(dir.path(), "remove blk.dat", ErrorKind::PermissionDenied);
+    chain.prune_to(600).expect("pruned, as far as anybody asks for blocks");
+    let pruned = gone(&chain);
+    assert_eq!(block_files(dir.path()), before);
+    grow(&chain, 1).expect("goes on");
+    faults::mend(dir.path());
+    drop(chain);
+    let chain = open_pruned(dir.path(), Prune::Manual);
+    assert_eq!(gone(&chain), pruned);
+    assert!(block_files(dir.path()).len() < before.len());
 }
 
 #[test]
