@@ -66,6 +66,31 @@ pub(crate) fn write(path: &Path, file: &File, bytes: &[u8], at: u64) -> io::Resu
     file.write_all_at(bytes, at)
 }
 
+/// Writes a file from its beginning on.
+#[derive(Debug)]
+pub(crate) struct Sequential<'a> {
+    path: &'a Path,
+    file: &'a File,
+    at: u64,
+}
+
+impl<'a> Sequential<'a> {
+    pub(crate) fn new(path: &'a Path, file: &'a File) -> Self {
+        Self { path, file, at: 0 }
+    }
+}
+
+impl io::Write for Sequential<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        write(self.path, self.file, bytes, self.at)?;
+        self.at += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Cuts or lengthens a file.
 pub(crate) fn set_len(path: &Path, file: &File, length: u64) -> io::Result<()> {
     reach(&Change::SetLen { path, length })?;

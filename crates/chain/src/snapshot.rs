@@ -6,15 +6,15 @@
 use crate::coinset::{CoinHash, CoinSet, CoinStats, Counting};
 use crate::compress::{Malformed, read_compact_size, take_coin, write_coin, write_compact_size};
 use crate::db::coin_key;
+use crate::disk;
 use crate::error::ChainError;
 use crate::lock::sync_dir;
 use bitcoin::hashes::Hash;
 use bitcoin::hex::DisplayHex;
 use bitcoin::{Amount, BlockHash, OutPoint, Txid};
 use cairn_consensus::coins::Coin;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 const MAGIC: [u8; 5] = *b"utxo\xff";
@@ -41,22 +41,24 @@ impl CoinSet {
         name.push(".incomplete");
         let incomplete = Path::new(&name);
         let failed = |error| ChainError::io("write", incomplete, error);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(incomplete).map_err(failed)?;
-        let written = self.write_to(&file, network, go_on, &failed);
-        let stats = written.inspect_err(|_| drop(fs::remove_file(incomplete)))?;
-        fs::rename(incomplete, path).map_err(|error| ChainError::io("write", path, error))?;
+        let (file, _) = disk::open(incomplete).map_err(failed)?;
+        disk::set_len(incomplete, &file, 0).map_err(failed)?;
+        let written = self.write_to(incomplete, &file, network, go_on, &failed);
+        let stats = written.inspect_err(|_| drop(disk::remove(incomplete)))?;
+        disk::rename(incomplete, path).map_err(|error| ChainError::io("write", path, error))?;
         sync_dir(path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
         Ok(stats)
     }
 
     fn write_to(
         &self,
+        path: &Path,
         file: &File,
         network: [u8; 4],
         go_on: &dyn Fn() -> bool,
         failed: &dyn Fn(io::Error) -> ChainError,
     ) -> Result<CoinStats, ChainError> {
-        let mut out = BufWriter::with_capacity(1 << 20, file);
+        let mut out = BufWriter::with_capacity(1 << 20, disk::Sequential::new(path, file));
         let mut header = Vec::new();
         header.extend(MAGIC);
         header.extend(VERSION.to_le_bytes());
@@ -83,8 +85,8 @@ impl CoinSet {
         transaction.write(&mut out).map_err(failed)?;
         out.flush().map_err(failed)?;
         drop(out);
-        file.write_all_at(&counting.coins.to_le_bytes(), COUNT_AT).map_err(failed)?;
-        file.sync_all().map_err(failed)?;
+        disk::write(path, file, &counting.coins.to_le_bytes(), COUNT_AT).map_err(failed)?;
+        disk::sync(path, file).map_err(failed)?;
         Ok(counting.finish(self.block().clone()))
     }
 }

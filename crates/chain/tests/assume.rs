@@ -1,12 +1,15 @@
 //! Starting from a snapshot of the coins, and validating it behind.
 
 mod common;
+#[path = "common/power.rs"]
+mod power;
 
 use bitcoin::{Amount, Block, OutPoint};
-use cairn_chain::testing::{MATURITY, NOW, block_after, branch, coins, grow, open, regtest, reward, spend};
+use cairn_chain::testing::{MATURITY, NOW, block_after, branch, coins, faults, grow, open, regtest, reward, spend};
 use cairn_chain::{BlockAccepted, Chain, ChainConfig, ChainError, CoinHash};
 use cairn_consensus::params::AssumeUtxo;
 use common::scratch;
+use power::{Disk, Random, Survives};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -235,4 +238,59 @@ fn a_snapshot_that_is_named_no_more_is_said_to_be_and_kept() {
         other => panic!("expected a refusal, got {other:?}"),
     }
     assert_eq!(hash(&source.knowing(&dir)), loaded);
+}
+
+#[test]
+fn a_power_failure_leaves_a_snapshot_loaded_or_not_and_loses_no_block() {
+    let source = source();
+    let home = scratch();
+    let dir = home.path().join("chain");
+    faults::record(&dir);
+    let chain = source.knowing(&dir);
+    source.give(&chain, 1..=10);
+    source.headers(&chain);
+    let (base, _) = load(&chain, &source.snapshot).expect("loaded");
+    let loaded = faults::recorded(&dir);
+    for height in BASE + 1..=TIP {
+        chain.process_block(source.blocks[height as usize - 1].clone(), NOW, true).expect("taken");
+    }
+    let given = faults::recorded(&dir);
+    source.give(&chain, (11..=60).rev());
+    chain.flush().expect("flushed");
+    source.give(&chain, 61..=BASE);
+    assert!(chain.snapshot_state().is_none(), "it is validated");
+    drop(chain);
+    let made = faults::take(&dir);
+
+    let mut random = Random(3);
+    let mut disk = Disk::default();
+    let mut failures = 0;
+    for (count, change) in made.iter().enumerate() {
+        for survives in [Survives::Nothing, Survives::All, Survives::Earlier, Survives::Any] {
+            if random.below(6) != 0 {
+                continue;
+            }
+            failures += 1;
+            let target = scratch();
+            disk.fail(survives, &mut random, home.path(), target.path());
+            let place = format!("{survives:?} before change {count} ({change})");
+            let chain = match open_knowing(&target.path().join("chain"), std::slice::from_ref(&source.known)) {
+                Ok(chain) => chain,
+                Err(error) => panic!("{place}: {error}"),
+            };
+            assert!(count < loaded || chain.tip().height >= BASE, "{place}: the snapshot is lost");
+            assert!(count < given || chain.tip().height == TIP, "{place}: a block is lost");
+            assert!(count < loaded || chain.is_active(&base.hash), "{place}");
+            // Whatever is left, the blocks lead to the coins of a chain that never saw a snapshot.
+            for block in &source.blocks {
+                chain.process_block(block.clone(), NOW, false).unwrap_or_else(|error| panic!("{place}: {error}"));
+            }
+            assert!(chain.snapshot_state().is_none(), "{place}: it is not validated");
+            assert_eq!(chain.tip().height, TIP, "{place}");
+            assert_eq!(coins(&chain).expect("coins"), source.coins, "{place}");
+        }
+        disk.make(change);
+    }
+    println!("{failures} failures of the power in {} changes", made.len());
+    assert!(failures > 100, "{failures}");
 }

@@ -31,7 +31,9 @@ fn work(dir: &Path) {
             chain.flush().expect("flushed");
         }
     }
-    drop(chain);
+    let coins = chain.coin_set(None, &|| true).expect("coins");
+    coins.write_snapshot(&dir.join("utxo.dat"), regtest().magic, &|| true).expect("written");
+    drop((coins, chain));
     let config = ChainConfig { reindex: true, ..ChainConfig::new(dir.to_owned(), regtest()) };
     drop(Chain::open(config, Box::new(|_| {})).expect("opens"));
 }
@@ -77,6 +79,10 @@ fn abort_at(what: &str, dir: &Path, count: usize, torn: bool, change: &Made) {
         let acknowledged = chain.entry(&last).unwrap_or_else(|| panic!("aborted at {change}: {last} is lost"));
         assert!(chain.tip().chain_work >= acknowledged.chain_work, "aborted at {change}");
     }
+    // A snapshot is there whole or not at all.
+    if let Ok(snapshot) = std::fs::File::open(dir.join("utxo.dat")) {
+        assert!(snapshot.metadata().expect("asked").len() > 500, "aborted at {change}");
+    }
     if what == "prune" {
         chain.verify(4, 200).expect("sound");
         grow(&chain, 1).expect("goes on");
@@ -116,16 +122,19 @@ fn an_abort_at_each_fault_point_loses_nothing_that_was_acknowledged() {
         "create directory chain",
         "create directory chainstate",
         "create rev.dat",
+        "create utxo.dat.incomplete",
         "create xor.dat.new",
         "remove chain.redb",
         "rename to FORMAT",
         "rename to chain.redb",
+        "rename to utxo.dat",
         "rename to xor.dat",
         "set length of FORMAT.new",
         "set length of LOCK",
         "set length of chain.redb",
         "set length of chain.redb.new",
         "set length of rev.dat",
+        "set length of utxo.dat.incomplete",
         "set length of xor.dat.new",
         "sync FORMAT.new",
         "sync blk.dat",
@@ -135,6 +144,7 @@ fn an_abort_at_each_fault_point_loses_nothing_that_was_acknowledged() {
         "sync directory chain",
         "sync directory chainstate",
         "sync rev.dat",
+        "sync utxo.dat.incomplete",
         "sync xor.dat.new",
         "write FORMAT.new",
         "write LOCK",
@@ -142,6 +152,7 @@ fn an_abort_at_each_fault_point_loses_nothing_that_was_acknowledged() {
         "write chain.redb",
         "write chain.redb.new",
         "write rev.dat",
+        "write utxo.dat.incomplete",
         "write xor.dat.new",
     ];
     assert_eq!(points.keys().collect::<Vec<_>>(), expected);
