@@ -2,10 +2,10 @@
 //!
 //! The engine is redb (`docs/decisions/0002-coin-store.md`).
 
+use crate::append::Ends;
 use crate::compress::{read_coin, write_coin};
 use crate::disk;
 use crate::error::ChainError;
-use crate::files::Ends;
 use crate::index::{Id, Index, RECORD};
 use crate::lock::sync_dir;
 use bitcoin::hashes::Hash;

@@ -4,9 +4,10 @@
 //! file and offset, and stays where it is.
 
 use crate::Progress;
+use crate::append::Ends;
 use crate::chain::Chain;
 use crate::error::ChainError;
-use crate::files::{Ends, FilePos, Kind};
+use crate::files::{FilePos, Kind};
 use crate::index::status;
 use crate::scan::Scan;
 use crate::writer::Writer;

@@ -17,7 +17,7 @@
 //! | `coinset`, `muhash` | all coins as of one block: counted and hashed |
 //! | `snapshot`, `assume` | coins in Core's snapshot format; starting from them, and validating them behind |
 //! | `db` | coins, transaction index and block index in the embedded database |
-//! | `files`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
+//! | `files`, `append`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `disk` | every change of a file, each a fault point in tests |
 //! | `lock` | one process a directory, of one network and a known format |
 //! | `prune` | deleting block files that are no longer wanted |
@@ -30,6 +30,7 @@
 
 mod accept;
 mod activate;
+mod append;
 mod assume;
 mod chain;
 mod coins;

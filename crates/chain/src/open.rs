@@ -5,11 +5,12 @@
 //! the block that the coins belong to. That block may be on a branch that lost meanwhile: undo data leads back from it.
 
 use crate::activate::best_header;
+use crate::append::Appender;
 use crate::chain::{Chain, View};
 use crate::coins::CoinCache;
 use crate::db::{Db, Set};
 use crate::error::ChainError;
-use crate::files::{Appender, BlockFiles, Kind};
+use crate::files::{BlockFiles, Kind};
 use crate::index::{Id, Index, NONE, status};
 use crate::lock::{DirLock, check_format};
 use crate::prune::has_pruned;

@@ -2,9 +2,10 @@
 //!
 //! Coins and index reach the disk without those files before they go; a start after a kill in between deletes them.
 
+use crate::append::Ends;
 use crate::chain::Chain;
 use crate::error::ChainError;
-use crate::files::{Ends, Kind};
+use crate::files::Kind;
 use crate::index::{Index, status};
 use crate::writer::Writer;
 use bitcoin::Network;

@@ -1,10 +1,10 @@
 //! What only the writer needs: where files end, which blocks might become the tip, what is not on disk yet.
 
+use crate::append::Appender;
 use crate::assume::Background;
 use crate::chain::{Chain, View};
 use crate::db::{Batch, CoinChanges, Set};
 use crate::error::ChainError;
-use crate::files::Appender;
 use crate::index::{Id, Rank, status};
 use crate::{ChainEvent, Progress, ProgressFn};
 use std::collections::{BTreeSet, HashMap};
