@@ -480,7 +480,8 @@ impl Calendar {
     pub(crate) async fn report(&self, holds_lease: bool, error: Option<String>) {
         let changed = {
             let mut health = self.inner.health.lock().unwrap_or_else(PoisonError::into_inner);
-            let changed = health.error != error;
+            // Whoever takes the lease over says what holds now, whatever its predecessor left in the database.
+            let changed = health.error != error || (holds_lease && !health.holds_lease);
             health.holds_lease = holds_lease;
             health.error.clone_from(&error);
             changed

@@ -43,7 +43,12 @@ pub(crate) async fn run(store: Store, key: Arc<[u8]>, holder: String, mut stoppi
     let mut patience = 0;
     let mut lease: Option<Lease> = None;
     while !*stopping.borrow() {
-        match tick(&store, &key, &holder, &mut lease, patience >= PATIENCE).await {
+        // A tick may be cut short anywhere: what it left half written is deleted by the next.
+        let worked = tokio::select! {
+            worked = tick(&store, &key, &holder, &mut lease, patience >= PATIENCE) => worked,
+            _ = stopping.changed() => break,
+        };
+        match worked {
             Ok(true) => {
                 patience = 0;
                 continue;

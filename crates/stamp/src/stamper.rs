@@ -18,7 +18,9 @@ use cairn_store::{
     leases::{LEASE_TIME, RENEW_EVERY},
     stamps::{NewVersion, RoundRow, VersionRow},
 };
-use cairn_wallet::{ChainSource, Payer, PaymentRequest, Previous, SendError, SourceError, WalletError};
+use cairn_wallet::{
+    BuiltTransaction, ChainSource, Payer, PaymentRequest, Previous, SendError, SourceError, WalletError,
+};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::HashMap,
@@ -72,6 +74,14 @@ pub enum StampError {
         txid: Txid,
         /// The node's words.
         reason: String,
+    },
+    /// The fee is above what was allowed.
+    #[error("a stamping transaction would cost {fee}, more than the {max} that it may: it waits for lower fees")]
+    FeeTooHigh {
+        /// Fee.
+        fee: Amount,
+        /// Most that it may be.
+        max: Amount,
     },
     /// The database was used on another chain.
     #[error("the database holds stamps of another chain: use the database of this network, or another one")]
@@ -137,9 +147,22 @@ impl Watched {
         self.rounds.iter().filter_map(|(_, versions)| versions.iter().find(|version| version.block.is_some()))
     }
 
-    /// Rounds of which no version is in a block, though one may come to be.
+    /// Rounds of which no version is in a block, though one may come to be and stamp something.
     fn outstanding(&self) -> impl Iterator<Item = &(RoundRow, Vec<VersionRow>)> {
-        self.rounds.iter().filter(|(round, versions)| !round.abandoned && versions.iter().all(|v| v.block.is_none()))
+        self.rounds.iter().filter(|(round, versions)| {
+            !round.abandoned && versions.iter().all(|v| v.block.is_none()) && !self.is_covered(versions)
+        })
+    }
+
+    /// Whether all that a round stamps is in blocks without it: a round that was given up came back in a reorganisation
+    /// after its successor was sent.
+    fn is_covered(&self, versions: &[VersionRow]) -> bool {
+        let Some(newest) = versions.last() else { return false };
+        let mut ranges: Vec<(i64, i64)> = self.confirmed().map(|v| (v.first_seq, v.upto_seq)).collect();
+        ranges.sort_unstable();
+        let covered = |next: i64, (first, upto): (i64, i64)| if first <= next { next.max(upto + 1) } else { next };
+        let next = ranges.into_iter().fold(newest.first_seq.max(self.base + 1), covered);
+        next > newest.upto_seq
     }
 
     /// The first batches that no block has: first, and last where a later one is in a block.
@@ -393,7 +416,11 @@ impl Stamper {
             let deep = |height: u32| tip.saturating_sub(height) >= self.config.watch_depth;
             let upto = match versions.iter().find_map(|version| Some((version.upto_seq, version.block?))) {
                 Some((upto, (height, ..))) if deep(height) && round.first_seq <= base + 1 => upto,
-                None if round.abandoned && versions.iter().all(|version| deep(version.built_height)) => base,
+                None if (round.abandoned || watched.is_covered(versions))
+                    && versions.iter().all(|version| deep(version.built_height)) =>
+                {
+                    base
+                }
                 _ => break,
             };
             base = base.max(upto);
@@ -490,7 +517,7 @@ impl Stamper {
             // Only a block that came without it is a reason: anything else would be churn.
             if let Some(newest) = newest.filter(|newest| tip > newest.built_height && round.refused_height.is_none()) {
                 let upto = round.limit_seq.map_or(last, |limit| limit.min(last)).max(newest.upto_seq);
-                return self.replace(round, newest, upto, tip).await;
+                return self.replace(round, versions, newest, upto, tip).await;
             }
             return Ok(());
         }
@@ -512,11 +539,19 @@ impl Stamper {
         let rate = self.fee_rate().await?;
         let request = PaymentRequest { op_return: &tip_hash, fee_rate: rate, replaces: None, after: parent.as_ref() };
         let built = self.payer.build(request).await?;
+        if built.fee > self.config.max_fee {
+            self.payer.discard(&built);
+            return Err(StampError::FeeTooHigh { fee: built.fee, max: self.config.max_fee });
+        }
+        let txid = built.tx.compute_txid().to_byte_array();
         let record = async {
             let mut transaction = self.fenced().await?;
-            let round = transaction.insert_round(first, limit, now_ms()).await?;
-            let new = new_version(round, (first, upto), tip_hash, roots, &built, rate, tip);
-            transaction.insert_version(new).await?;
+            // The same coin and the same digests as in a round that was given up make the same transaction again.
+            if !transaction.reopen_round_of(&txid).await? {
+                let round = transaction.insert_round(first, limit, now_ms()).await?;
+                let new = new_version(round, (first, upto), tip_hash, roots, &built, rate, tip);
+                transaction.insert_version(new).await?;
+            }
             self.payer.record(&mut transaction, &built).await?;
             transaction.commit().await
         };
@@ -528,21 +563,26 @@ impl Stamper {
         self.sent(&built.tx, first, upto).await
     }
 
-    async fn replace(&self, round: &RoundRow, newest: &VersionRow, upto: i64, tip: u32) -> Result<(), StampError> {
-        let max_fee = i64::try_from(self.config.max_fee.to_sat()).unwrap_or(i64::MAX);
-        if newest.fee >= max_fee {
-            tracing::warn!(fee = newest.fee, "the stamping transaction pays the most that it may: it waits");
+    async fn replace(
+        &self,
+        round: &RoundRow,
+        versions: &[VersionRow],
+        newest: &VersionRow,
+        upto: i64,
+        tip: u32,
+    ) -> Result<(), StampError> {
+        // Whichever version the mempools have, the new one must pay more.
+        let highest = |of: fn(&VersionRow) -> i64| versions.iter().map(of).max().and_then(|n| u64::try_from(n).ok());
+        let fee = Amount::from_sat(highest(|version| version.fee).unwrap_or(0));
+        let old_rate = highest(|version| version.fee_rate).unwrap_or(0);
+        if fee >= self.config.max_fee {
+            tracing::warn!(%fee, "the stamping transaction pays the most that it may: it waits");
             return Ok(());
         }
-        let previous = self.transaction(newest).await?;
         let first = newest.first_seq;
         let (tip_hash, roots) = self.tree(first, upto, Some(newest)).await?;
-        let old_rate = u64::try_from(newest.fee_rate).unwrap_or(0);
         let rate = self.fee_rate().await?.max(old_rate.saturating_add(1000));
-        let fee = Amount::from_sat(u64::try_from(newest.fee).unwrap_or(0));
-        let replaces = Some(Previous { tx: &previous, fee });
-        let built =
-            self.payer.build(PaymentRequest { op_return: &tip_hash, fee_rate: rate, replaces, after: None }).await?;
+        let built = self.build_replacement(versions, fee, &tip_hash, rate).await?;
         if built.fee > self.config.max_fee {
             self.payer.discard(&built);
             return Ok(());
@@ -559,6 +599,27 @@ impl Stamper {
             return Err(error.into());
         }
         self.sent(&built.tx, first, upto).await
+    }
+
+    /// A transaction in the place of a round's versions. They share a coin, but the wallet spends the coins of one: the
+    /// newest, unless another was in a block that left the chain, or a coin that was added left it.
+    async fn build_replacement(
+        &self,
+        versions: &[VersionRow],
+        fee: Amount,
+        op_return: &[u8],
+        fee_rate: u64,
+    ) -> Result<BuiltTransaction, StampError> {
+        let mut refused = None;
+        for version in versions.iter().rev() {
+            let previous = self.transaction(version).await?;
+            let replaces = Some(Previous { tx: &previous, fee });
+            match self.payer.build(PaymentRequest { op_return, fee_rate, replaces, after: None }).await {
+                Err(error @ WalletError::NotReplaceable(_)) => drop(refused.get_or_insert(error)),
+                built => return Ok(built?),
+            }
+        }
+        Err(refused.map_or_else(|| StampError::Damaged(format!("a round of {} versions", versions.len())), Into::into))
     }
 
     async fn sent(&self, tx: &Transaction, first: i64, upto: i64) -> Result<(), StampError> {
@@ -617,7 +678,7 @@ fn new_version(
     (first_seq, upto_seq): (i64, i64),
     tip: [u8; 32],
     roots: Vec<u8>,
-    built: &cairn_wallet::BuiltTransaction,
+    built: &BuiltTransaction,
     rate: u64,
     built_height: u32,
 ) -> NewVersion {

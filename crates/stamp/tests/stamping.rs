@@ -154,6 +154,8 @@ struct Purse {
     empty: Mutex<bool>,
     /// Ends a step inside the transaction that records a payment.
     crash: Mutex<bool>,
+    /// Transactions whose coins the wallet does not have any more.
+    stuck: Mutex<HashSet<Txid>>,
 }
 
 impl Payer for Purse {
@@ -165,6 +167,11 @@ impl Payer for Purse {
             if *self.empty.lock().unwrap() {
                 let (needed, available) = (Amount::from_sat(200), Amount::ZERO);
                 return Err(WalletError::InsufficientFunds { needed, available, blocks: 101 });
+            }
+            if let Some(previous) = request.replaces
+                && self.stuck.lock().unwrap().contains(&previous.tx.compute_txid())
+            {
+                return Err(WalletError::NotReplaceable(previous.tx.compute_txid()));
             }
             let input = match (request.replaces, request.after) {
                 (Some(previous), _) => previous.tx.input[0].previous_output,
@@ -402,6 +409,114 @@ async fn a_reorganisation_to_another_version_takes_the_next_round_away(url: Stri
     assert_eq!(paid, 2);
 }
 
+async fn a_version_that_the_wallet_cannot_replace_is_passed_over(url: String) {
+    let mut setup = Setup::new(url).await;
+    setup.calendar.submit(&digest(1)).await.unwrap();
+    setup.step().await;
+    setup.world.0.lock().unwrap().mine(vec![]);
+    setup.step().await;
+    let second = setup.mempool();
+    setup.purse.stuck.lock().unwrap().insert(second[0]);
+    setup.world.0.lock().unwrap().mine(vec![]);
+    setup.step().await;
+    let third = setup.world.0.lock().unwrap().mempool.clone();
+    assert_ne!(third[0].compute_txid(), second[0]);
+    assert_eq!(
+        third[0].output[0].value.to_sat(),
+        1_000_000 - 600,
+        "it pays more than the one that it could not replace"
+    );
+    setup.mine();
+    setup.step().await;
+    assert_eq!(setup.assert_stamped(&digest(1)).await, third[0].compute_txid());
+}
+
+/// A transaction of somebody else that spends the same coin.
+fn rival(tx: &Transaction) -> Transaction {
+    payment(tx.input[0].previous_output, b"another's", 5)
+}
+
+async fn a_transaction_that_is_built_again_opens_its_round_again(url: String) {
+    let mut setup = Setup::new(url).await;
+    setup.calendar.submit(&digest(1)).await.unwrap();
+    setup.step().await;
+    let first = setup.world.0.lock().unwrap().mempool[0].clone();
+    setup.world.0.lock().unwrap().mine(vec![rival(&first)]);
+    assert!(setup.stamper.step().await.is_err(), "its coin is gone");
+    // The round is given up, and before there is another its coin comes back.
+    *setup.purse.empty.lock().unwrap() = true;
+    setup.world.0.lock().unwrap().mine(vec![]);
+    assert!(setup.stamper.step().await.unwrap_err().to_string().contains("coins"));
+    {
+        let mut chain = setup.world.0.lock().unwrap();
+        chain.undo(2);
+        for _ in 0..3 {
+            chain.mine(vec![]);
+        }
+    }
+    *setup.purse.empty.lock().unwrap() = false;
+    *setup.purse.coins.lock().unwrap() -= 1;
+    setup.step().await;
+    assert_eq!(setup.mempool(), [first.compute_txid()]);
+    setup.mine();
+    setup.step().await;
+    assert_eq!(setup.assert_stamped(&digest(1)).await, first.compute_txid());
+}
+
+async fn a_round_whose_digests_came_back_in_blocks_is_sent_no_more(url: String) {
+    let mut setup = Setup::new(url).await;
+    setup.calendar.submit(&digest(1)).await.unwrap();
+    setup.step().await;
+    let first = setup.world.0.lock().unwrap().mempool[0].clone();
+    setup.mine();
+    setup.step().await;
+    // Another chain, on which its coin is gone: a second round takes over.
+    {
+        let mut chain = setup.world.0.lock().unwrap();
+        chain.undo(1);
+        chain.mine(vec![rival(&first)]);
+    }
+    drop(setup.stamper.step().await);
+    setup.world.0.lock().unwrap().mine(vec![]);
+    setup.step().await;
+    assert_ne!(setup.mempool(), [first.compute_txid()]);
+    assert_eq!(setup.mempool().len(), 1);
+    // The first chain again.
+    {
+        let mut chain = setup.world.0.lock().unwrap();
+        chain.undo(2);
+        chain.mine(vec![first.clone()]);
+        for _ in 0..2 {
+            chain.mine(vec![]);
+        }
+    }
+    for _ in 0..3 {
+        setup.step().await;
+        assert!(setup.mempool().is_empty(), "nothing is left to stamp");
+        setup.world.0.lock().unwrap().mine(vec![]);
+    }
+    assert_eq!(setup.assert_stamped(&digest(1)).await, first.compute_txid());
+    for _ in 0..110 {
+        setup.world.0.lock().unwrap().mine(vec![]);
+    }
+    setup.step().await;
+    let store = Store::open(&setup.url, &StoreOptions::default()).await.unwrap();
+    assert!(store.watched_rounds().await.unwrap().is_empty(), "all are buried");
+}
+
+async fn a_fee_above_the_most_is_not_paid(url: String) {
+    let mut setup = Setup::new(url).await;
+    setup.calendar.submit(&digest(1)).await.unwrap();
+    let usual = StamperConfig { gather: Duration::ZERO, ..StamperConfig::new(Duration::ZERO) };
+    let config = StamperConfig { max_fee: Amount::from_sat(199), ..usual };
+    let mut thrifty = Stamper::new(setup.calendar.clone(), Arc::new(setup.world.clone()), setup.purse.clone(), config);
+    let error = thrifty.step().await.unwrap_err().to_string();
+    assert!(error.contains("more than the 0.00000199 BTC that it may"), "{error}");
+    assert!(setup.mempool().is_empty());
+    setup.step().await;
+    assert_eq!(setup.mempool().len(), 1);
+}
+
 async fn a_crash_anywhere_loses_nothing_and_pays_once(url: String) {
     let mut setup = Setup::new(url).await;
     setup.calendar.submit(&digest(1)).await.unwrap();
@@ -513,6 +628,10 @@ on_both!(
     an_older_version_confirms_and_the_rest_goes_into_the_next_round,
     a_reorganisation_takes_the_proof_back_and_sends_again,
     a_reorganisation_to_another_version_takes_the_next_round_away,
+    a_version_that_the_wallet_cannot_replace_is_passed_over,
+    a_transaction_that_is_built_again_opens_its_round_again,
+    a_round_whose_digests_came_back_in_blocks_is_sent_no_more,
+    a_fee_above_the_most_is_not_paid,
     a_crash_anywhere_loses_nothing_and_pays_once,
     a_paused_holder_cannot_write_after_its_successor,
     no_coins_and_no_node_are_told_and_pass,

@@ -49,9 +49,11 @@ impl Store {
         let sql = "INSERT INTO leases (name, holder, fence, expires_at) VALUES ($1, $2, 1, $3) \
                    ON CONFLICT (name) DO UPDATE \
                    SET holder = excluded.holder, fence = leases.fence + 1, expires_at = excluded.expires_at \
-                   WHERE leases.expires_at <= $4 OR leases.holder = excluded.holder \
+                   WHERE leases.expires_at <= $4 OR leases.holder = excluded.holder OR leases.expires_at > $5 \
                    RETURNING fence";
-        let row = transaction.fetch_optional(sql, args![name, holder, expires_at, now]).await?;
+        // No lease is that long: the database's clock was set back, and nobody has renewed it since.
+        let impossible = now.saturating_add(millis(duration.saturating_mul(2)).max(millis(LEASE_TIME * 2)));
+        let row = transaction.fetch_optional(sql, args![name, holder, expires_at, now, impossible]).await?;
         let Some(row) = row else { return Ok(None) };
         let fence = row.get(0)?;
         transaction.commit().await?;

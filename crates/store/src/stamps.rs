@@ -495,6 +495,16 @@ impl Transaction {
         self.execute("UPDATE stamp_rounds SET state = 'abandoned' WHERE id = $1", args![round]).await.map(drop)
     }
 
+    /// Opens the round again that has this transaction, which can confirm again; whether there is one.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn reopen_round_of(&mut self, txid: &[u8; 32]) -> Result<bool, StoreError> {
+        let sql = "UPDATE stamp_rounds SET state = 'open', refused_height = NULL \
+                   WHERE id = (SELECT round_id FROM stamp_versions WHERE txid = $1)";
+        Ok(self.execute(sql, args![&txid[..]]).await? > 0)
+    }
+
     /// A round is buried so deep that it is watched no more; all batches up to `base` are.
     ///
     /// # Errors

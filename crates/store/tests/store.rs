@@ -82,6 +82,12 @@ async fn only_one_holds_a_lease(url: String) {
     assert_eq!(store.lease_holder("stamper").await.unwrap(), None);
     let next = store.acquire_lease("stamper", &theirs, LONG).await.unwrap().expect("given back");
     assert!(next.fence > lease.fence, "{} > {}", next.fence, lease.fence);
+
+    // A lease that ends later than any can was taken before the clock was set back.
+    let far = Duration::from_secs(1_000_000);
+    store.acquire_lease("clock", &ours, far).await.unwrap().expect("free");
+    assert_eq!(store.acquire_lease("clock", &theirs, far).await.unwrap(), None);
+    assert!(store.acquire_lease("clock", &theirs, Duration::from_secs(10)).await.unwrap().is_some());
 }
 
 async fn a_holder_that_was_passed_by_cannot_write(url: String) {

@@ -111,7 +111,8 @@ impl Wallet {
     /// only, of no other outstanding transaction, preferably one: the largest, which can pay many raises of the fee.
     ///
     /// # Errors
-    /// [`WalletError::InsufficientFunds`], [`WalletError::DataTooLarge`], [`WalletError::NotReplaceable`].
+    /// [`WalletError::InsufficientFunds`], [`WalletError::DataTooLarge`], [`WalletError::NotReplaceable`],
+    /// [`WalletError::Behind`].
     pub async fn build_stamp(&self, request: PaymentRequest<'_>) -> Result<BuiltTransaction, WalletError> {
         let PaymentRequest { op_return, fee_rate, replaces, after } = request;
         check_rate(fee_rate)?;
@@ -156,7 +157,7 @@ impl Wallet {
                     NewCoin { vout: 1, keychain: Keychain::Internal.number(), index: 0, amount: change.to_sat() };
                 return self.finish(tx, &inputs, vec![coin], None, replaces.map(|old| old.tx.compute_txid()));
             }
-            match spare.next() {
+            match spare.next().filter(|_| inputs.len() < MAX_STAMP_INPUTS as usize) {
                 Some(coin) => inputs.push(coin),
                 None => return Err(self.insufficient(&row, fee + dust, available).await?),
             }
@@ -267,13 +268,15 @@ impl Wallet {
         Ok(coins)
     }
 
-    /// The change of an earlier payment, if it can be spent: confirmed and unspent.
+    /// The change of an earlier payment, if it can be spent: unspent, and confirmed as the payment is.
     async fn change_of(&self, earlier: &Transaction) -> Result<Vec<Candidate>, WalletError> {
         let txid = earlier.compute_txid();
         for vout in (0..).take(earlier.output.len()) {
             let coin = self.inner.store.wallet_coin(self.name(), txid.as_byte_array(), vout).await?;
-            if let Some(coin) = coin.filter(|coin| coin.spender.is_none() && coin.height != UNCONFIRMED) {
-                return Ok(vec![Candidate::from(&coin)]);
+            match coin.filter(|coin| coin.spender.is_none()) {
+                Some(coin) if coin.height == UNCONFIRMED => return Err(WalletError::Behind(txid)),
+                Some(coin) => return Ok(vec![Candidate::from(&coin)]),
+                None => {}
             }
         }
         Ok(Vec::new())

@@ -87,6 +87,9 @@ pub enum WalletError {
     /// The transaction cannot be replaced by this wallet.
     #[error("transaction {0} cannot be replaced: it is confirmed, or its coins are not this wallet's")]
     NotReplaceable(Txid),
+    /// The wallet has not followed the chain to the block that has this payment.
+    #[error("the wallet is behind the node: it has not seen the block with transaction {0} yet, and goes on by itself")]
+    Behind(Txid),
     /// Signing failed.
     #[error("internal: signing failed: {0}")]
     Signing(String),
