@@ -9,6 +9,7 @@
 //! | `reorganisation` | a stamp on a branch that loses |
 //! | `bad_input` | each bad input has its clear error and loses nothing |
 //! | `block_files` | an index that is lost or does not match its files, and pruning |
+//! | `wallet` | a payment outlives the process that sent it |
 //! | `lifecycle` | locks, ports, signals, data directories of others |
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -21,3 +22,4 @@ mod lifecycle;
 mod ots_client;
 mod reorganisation;
 mod stamping;
+mod wallet;

@@ -48,3 +48,39 @@ fn a_stamp_on_a_losing_branch_confirms_again() {
     let new = save_proof("new.ots");
     assert_exit(&verify(&new), 0);
 }
+
+#[test]
+fn a_stamp_confirms_below_the_block_that_it_was_built_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::new(&dir.path().join("data"));
+    let _running = server.up("0");
+    // The coin that pays is mature on the shorter chain too.
+    let blocks = server.rpc("generatetodescriptor", json!([10, "raw(51)"]));
+    let digest = "ba5e".repeat(16);
+    let body = json!({ "digests": [digest] }).to_string();
+    let (status, answer) = post(&server.url("/api/v1/stamps"), "application/json", body.as_bytes());
+    assert!((200..300).contains(&status), "{status}: {}", String::from_utf8_lossy(&answer));
+    let state = || get_json(&server.url(&format!("/api/v1/stamps/{digest}")));
+    let in_block = |block: &serde_json::Value| {
+        let state = state();
+        (state["state"] == "confirmed" && state["block_hash"] == *block).then_some(state)
+    };
+    let waiting = || server.rpc("getrawmempool", json!([]));
+    let tx = eventually("the stamping transaction", || waiting()[0].as_str().map(str::to_owned));
+    let first = server.rpc("generatetodescriptor", json!([1, "raw(51)"]))[0].clone();
+    let first = eventually("confirmed", || in_block(&first));
+
+    server.rpc("invalidateblock", json!([blocks[6]]));
+    eventually("back in the mempool", || (waiting() == json!([tx])).then_some(()));
+    let lower = server.rpc("generatetodescriptor", json!([1, "raw(52)"]))[0].clone();
+    let second = eventually("confirmed below", || in_block(&lower));
+    assert!(second["block_height"].as_u64() < first["block_height"].as_u64(), "{second} {first}");
+    let (status, proof) = get(&server.url(&format!("/api/v1/stamps/{digest}/proof")));
+    assert_eq!(status, 200);
+    let path = dir.path().join("proof.ots");
+    std::fs::write(&path, proof).unwrap();
+    assert_exit(&server.cairn(&["verify", "--digest", &digest, path.to_str().unwrap()]), 0);
+    // Nothing is paid a second time.
+    server.rpc("generatetodescriptor", json!([2, "raw(53)"]));
+    assert_eq!(waiting(), json!([]));
+}

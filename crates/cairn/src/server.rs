@@ -377,15 +377,22 @@ fn api_config(resolved: &Resolved) -> Result<ApiConfig, CliError> {
 /// that was missed costs nothing but time.
 async fn follow(node: Arc<Node>, wallet: Arc<Wallet>, source: Arc<dyn ChainSource>, stamper: Arc<Notify>) {
     let mut events = node.subscribe();
+    // At the start, and whenever the chain changed.
+    let mut resend = true;
     loop {
-        let synced = wallet.sync(&source, |_, _| {}).await;
+        let mut synced = wallet.sync(&source, |_, _| {}).await.map(drop);
+        if synced.is_ok() && resend {
+            synced = wallet.resend(&source).await;
+        }
         if let Err(error) = &synced {
             tracing::warn!(%error, "the wallet does not follow the chain");
         }
+        resend = synced.is_err();
         stamper.notify_one();
         tokio::select! {
             event = events.recv() => match event {
-                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Ok(NodeEvent::TransactionAccepted { .. }) => {}
+                Ok(_) | Err(RecvError::Lagged(_)) => resend = true,
                 Err(RecvError::Closed) => return,
             },
             // What failed is tried again, whether or not another block comes.

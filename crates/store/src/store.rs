@@ -11,8 +11,8 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt,
+    fs::{OpenOptions, Permissions},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     str::FromStr,
     sync::{
@@ -52,11 +52,22 @@ enum Pools {
     },
 }
 
-/// Makes the file if it is missing, for its owner alone: it may hold a wallet's seed. SQLite gives its journals the same
-/// mode, and says itself what is wrong where no file can be made.
-fn create_private(path: &Path) {
-    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    drop(made);
+/// Makes the file if it is missing, for its owner alone: it may hold a wallet's seed. One that others can read, and its
+/// journals, are closed to them. SQLite gives new journals the same mode, and says itself what is wrong where no file can
+/// be made.
+fn make_private(path: &Path) {
+    drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path));
+    for suffix in ["", "-wal", "-shm"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        let file = Path::new(&name);
+        let Ok(mode) = std::fs::metadata(file).map(|data| data.permissions().mode()) else { continue };
+        if mode & 0o077 != 0
+            && let Err(error) = std::fs::set_permissions(file, Permissions::from_mode(mode & 0o700))
+        {
+            tracing::warn!(file = %file.display(), %error, "others can read the database, and that cannot be changed");
+        }
+    }
 }
 
 impl Store {
@@ -80,7 +91,7 @@ impl Store {
     }
 
     async fn open_sqlite(path: PathBuf, options: &StoreOptions) -> Result<Self, StoreError> {
-        create_private(&path);
+        make_private(&path);
         let connect = SqliteConnectOptions::new()
             .filename(&path)
             .busy_timeout(options.busy_timeout)

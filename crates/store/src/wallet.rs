@@ -224,6 +224,16 @@ impl Store {
         rows.iter().map(transaction_row).collect()
     }
 
+    /// The transactions that may confirm yet, serialised, the oldest first.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn wallet_pending(&self, wallet: &str) -> Result<Vec<Vec<u8>>, StoreError> {
+        let sql = "SELECT raw FROM wallet_transactions \
+            WHERE wallet = $1 AND height = $2 AND state = 'pending' AND raw IS NOT NULL ORDER BY time, txid";
+        self.fetch_all(sql, args![wallet, UNCONFIRMED]).await?.iter().map(|row| row.get(0)).collect()
+    }
+
     /// One transaction of the history.
     ///
     /// # Errors

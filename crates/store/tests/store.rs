@@ -254,3 +254,23 @@ async fn the_dialect_is_told() {
     let store = open(&sqlite_url(directory.path())).await;
     assert_eq!(store.dialect(), Dialect::Sqlite);
 }
+
+#[tokio::test]
+async fn a_database_that_others_can_read_is_closed_to_them() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    let url = sqlite_url(directory.path());
+    let store = Store::open(&url, &StoreOptions::default()).await.unwrap();
+    let files = || {
+        let files = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
+        files.filter(|path| path.is_file()).collect::<Vec<_>>()
+    };
+    for file in files() {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let other = Store::open(&url, &StoreOptions::default()).await.unwrap();
+    for file in files() {
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+    drop((store, other));
+}

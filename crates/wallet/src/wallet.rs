@@ -1,7 +1,7 @@
 //! Opening a wallet, its addresses, balance and history.
 
 use crate::{
-    Passphrase, RecoveryPhrase, WalletError,
+    ChainSource, Passphrase, RecoveryPhrase, SendError, WalletError,
     keys::{Keychain, Keys},
     secret,
     sync::Watch,
@@ -343,6 +343,35 @@ impl Wallet {
     pub async fn transaction(&self, txid: &Txid) -> Result<Option<WalletTransaction>, WalletError> {
         let row = self.inner.store.wallet_transaction(self.name(), txid.as_byte_array()).await?;
         row.map(|row| self.transaction_of(row)).transpose()
+    }
+
+    /// Sends again what is pending and in no mempool: mempools forget, and a kill may come between recording and sending.
+    /// What the node refuses stays pending, for it may confirm elsewhere.
+    ///
+    /// # Errors
+    /// The database failed, or the node does not answer.
+    pub async fn resend(&self, source: &Arc<dyn ChainSource>) -> Result<(), WalletError> {
+        let pending = self.inner.store.wallet_pending(self.name()).await?;
+        let source = source.clone();
+        let send = move || {
+            let transactions = pending.iter().filter_map(|raw| consensus::deserialize::<Transaction>(raw).ok());
+            for tx in transactions {
+                let txid = tx.compute_txid();
+                if source.in_mempool(&txid)? {
+                    continue;
+                }
+                match source.send(&tx) {
+                    Ok(()) => tracing::info!(%txid, "sent a pending transaction of the wallet again"),
+                    Err(SendError::AlreadyConfirmed) => {}
+                    Err(SendError::Rejected(reason)) => {
+                        tracing::info!(%txid, reason, "the node refuses a pending transaction of the wallet");
+                    }
+                    Err(SendError::Source(error)) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        Ok(spawn_blocking(send).await??)
     }
 
     /// Gives up a pending transaction: its coins can be spent again. Whether it was pending. Should it confirm after all,

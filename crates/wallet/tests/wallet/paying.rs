@@ -233,6 +233,23 @@ async fn a_reorganisation_that_takes_the_coin_ends_the_payment() {
 }
 
 #[tokio::test]
+async fn a_wallet_that_has_not_seen_the_last_stamps_block_builds_no_other() {
+    on_both(async |store| {
+        let (chain, wallet) = funded(&store, 3).await;
+        let first = wallet.build_stamp(request(&[1; 32], 1_000)).await.unwrap();
+        record(&store, &wallet, &first).await.unwrap();
+        chain.mine_with(&foreign(), vec![first.tx.clone()]);
+        let after = Some(&first.tx);
+        let error = wallet.build_stamp(PaymentRequest { after, ..request(&[2; 32], 1_000) }).await.unwrap_err();
+        assert!(matches!(error, WalletError::Behind(txid) if txid == first.tx.compute_txid()), "{error}");
+        wallet.sync(&chain.source(), nothing).await.unwrap();
+        let second = wallet.build_stamp(PaymentRequest { after, ..request(&[2; 32], 1_000) }).await.unwrap();
+        assert_eq!(second.inputs[0].txid, first.tx.compute_txid(), "it spends the first one's change");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_payment_reaches_its_recipients() {
     on_both(async |store| {
         let (chain, wallet) = funded(&store, 3).await;
