@@ -1,0 +1,124 @@
+//! A pair of engines that is given the same blocks.
+
+use bitcoin::consensus::serialize;
+use bitcoin::{Block, BlockHash};
+use bitcoinkernel::notifications::types::{BlockValidationStateExt, ValidationMode};
+use bitcoinkernel::{
+    BlockValidationStateRef, ChainType, ChainstateManager, ContextBuilder, Log, LogCategory, LogLevel, Logger,
+};
+use cairn_chain::testing::open;
+use cairn_chain::{Chain, ChainError};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Core's clock is the real one; both engines use it.
+pub(crate) fn now() -> u32 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    u32::try_from(since.as_secs()).expect("before 2106")
+}
+
+/// What Core logs, of all engines of this process: tests run one at a time in a process of their own.
+static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+struct Collect;
+
+impl Log for Collect {
+    fn log(&self, message: &str) {
+        LOG.lock().expect("nobody panics holding it").push(message.to_owned());
+    }
+}
+
+fn start_logging() {
+    static LOGGER: OnceLock<usize> = OnceLock::new();
+    LOGGER.get_or_init(|| {
+        let logger = Logger::new(Collect).expect("a logger");
+        logger.set_level_category(LogCategory::Validation, LogLevel::Debug);
+        logger.enable_category(LogCategory::Validation);
+        // For as long as the process lives.
+        Box::leak(Box::new(logger));
+        0
+    });
+}
+
+/// Two engines on directories of their own.
+pub(crate) struct Pair {
+    pub(crate) ours: Chain,
+    theirs: ChainstateManager,
+    checked: Arc<Mutex<Option<bool>>>,
+    _context: bitcoinkernel::Context,
+    _dirs: [tempfile::TempDir; 2],
+}
+
+impl Pair {
+    pub(crate) fn new() -> Self {
+        start_logging();
+        let dirs = [tempfile::tempdir().expect("temporary"), tempfile::tempdir().expect("temporary")];
+        let ours = open(dirs[0].path()).expect("opens");
+        let checked = Arc::new(Mutex::new(None));
+        let sink = checked.clone();
+        let context = ContextBuilder::new()
+            .chain_type(ChainType::Regtest)
+            .with_block_checked_validation(move |_: bitcoinkernel::Block, state: BlockValidationStateRef<'_>| {
+                *sink.lock().expect("nobody panics holding it") = Some(state.mode() == ValidationMode::Valid);
+            })
+            .build()
+            .expect("a context");
+        let text = |name: &str| dirs[1].path().join(name).to_str().expect("UTF-8").to_owned();
+        let theirs = ChainstateManager::builder(&context, &text(""), &text("blocks"))
+            .expect("paths without zeros")
+            .block_tree_db_in_memory(true)
+            .chainstate_db_in_memory(true)
+            .build()
+            .expect("opens");
+        Self { ours, theirs, checked, _context: context, _dirs: dirs }
+    }
+
+    pub(crate) fn tip(&self) -> BlockHash {
+        self.ours.tip().hash
+    }
+
+    fn core_tip(&self) -> BlockHash {
+        self.theirs.active_chain().tip().block_hash().to_string().parse().expect("a hash")
+    }
+
+    /// Gives a block to both; the reason if it was refused. Panics unless they agree.
+    pub(crate) fn give(&self, block: &Block) -> Option<String> {
+        LOG.lock().expect("nobody panics holding it").clear();
+        *self.checked.lock().expect("nobody panics holding it") = None;
+        let ours = match self.ours.process_block(Arc::new(block.clone()), now(), false) {
+            Ok(_) => None,
+            Err(ChainError::Rejected(refused)) => Some(refused.reason.into_owned()),
+            Err(error) => panic!("our engine failed: {error}"),
+        };
+        let bytes = serialize(block);
+        let rejected = match bitcoinkernel::Block::new(&bytes) {
+            Ok(block) => self.theirs.process_block(&block).is_rejected(),
+            Err(error) => panic!("Core does not read what we read ({error}): {block:?}"),
+        };
+        let checked = *self.checked.lock().expect("nobody panics holding it");
+        let refused = rejected || checked == Some(false);
+        let log = LOG.lock().expect("nobody panics holding it").join("");
+        assert_eq!(ours.is_some(), refused, "ours: {ours:?}, Core's log: {log}\n{block:?}");
+        if let Some(reason) = &ours {
+            assert!(says(&log, reason), "ours: {reason}, Core's log: {log}\n{block:?}");
+        }
+        assert_eq!(self.tip(), self.core_tip(), "after {ours:?}");
+        ours
+    }
+}
+
+/// Whether Core's log tells of exactly this reason: a state's text is the reason, then a comma and details, or nothing.
+fn says(log: &str, reason: &str) -> bool {
+    log.match_indices(reason).any(|(at, _)| {
+        let before = log[..at].chars().next_back();
+        let after = log[at + reason.len()..].chars().next();
+        matches!(before, Some(' ' | '(')) && matches!(after, None | Some(',' | ')' | '\n' | ' '))
+    })
+}
+
+#[test]
+fn a_reason_is_found_only_as_a_whole() {
+    assert!(says("AcceptBlock FAILED (bad-cb-height, block height mismatch)\n", "bad-cb-height"));
+    assert!(says("ConnectBlock ab failed, bad-blk-sigops\n", "bad-blk-sigops"));
+    assert!(!says("failed, bad-txns-inputs-missingorspent, x", "bad-txns-inputs"));
+    assert!(!says("", "bad-cb-height"));
+}
