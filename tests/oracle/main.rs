@@ -20,3 +20,17 @@ mod engines;
 mod random;
 mod scripts;
 mod trees;
+
+/// `docs/consensus.md` names each mutation and script once, and no others.
+#[test]
+fn the_document_names_what_is_tested() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/consensus.md");
+    let text = std::fs::read_to_string(path).expect("docs/consensus.md");
+    let rows = text.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let held = rows.filter_map(|row| row.trim_end_matches('|').rsplit('|').next());
+    let mut named: Vec<&str> = held.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    let mut tested = [catalogue::names(), scripts::names()].concat();
+    named.sort_unstable();
+    tested.sort_unstable();
+    assert_eq!(named, tested);
+}
