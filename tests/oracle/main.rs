@@ -8,9 +8,10 @@
 //! | `scripts` | one spend for each way in which a script fails |
 //! | `random` | mutations at random, counted by reason |
 //! | `trees` | branches that compete, given in any order |
+//! | `verify` | scripts at random, with every set of flags |
 //!
-//! `cargo nextest run -p cairn --features oracle --test oracle`. `CAIRN_ORACLE_BLOCKS` says how many random mutants,
-//! `CAIRN_ORACLE_SEED` which.
+//! `cargo nextest run -p cairn --features oracle --test oracle`. `CAIRN_ORACLE_BLOCKS` and
+//! `CAIRN_ORACLE_SCRIPTS` say how many random mutants, `CAIRN_ORACLE_SEED` which.
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -20,6 +21,7 @@ mod engines;
 mod random;
 mod scripts;
 mod trees;
+mod verify;
 
 /// `docs/consensus.md` names each mutation and script once, and no others.
 #[test]

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 /// Core's engine checks its whole index after each block of regtest, which takes longer the more it has seen.
 const BLOCKS_IN_A_WORLD: usize = 250;
 
-fn number(name: &str, default: u64) -> u64 {
+pub(crate) fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
@@ -65,13 +65,13 @@ fn spoil(dice: &mut StdRng, bytes: &mut Vec<u8>) {
     }
 }
 
-fn mutate_script(dice: &mut StdRng, script: &mut ScriptBuf) {
+pub(crate) fn mutate_script(dice: &mut StdRng, script: &mut ScriptBuf) {
     let mut bytes = script.to_bytes();
     spoil(dice, &mut bytes);
     *script = bytes.into();
 }
 
-fn mutate_witness(dice: &mut StdRng, witness: &mut Witness) {
+pub(crate) fn mutate_witness(dice: &mut StdRng, witness: &mut Witness) {
     let mut items = witness.to_vec();
     match dice.random_range(0..6) {
         0 => items.push(bytes(dice, 80)),
