@@ -145,7 +145,8 @@ fn read_blocks(file: &Path, mut each: impl FnMut(Vec<u8>) -> Anything<()>) -> An
 
 fn run_cairn(dir: &Path, file: &Path, cache: usize) -> Anything<Instant> {
     let since = Instant::now();
-    let config = ChainConfig { coin_cache_bytes: cache, ..ChainConfig::new(dir.to_owned(), regtest()) };
+    // Core's engine has no transaction index either.
+    let config = ChainConfig { coin_cache_bytes: cache, txindex: false, ..ChainConfig::new(dir.to_owned(), regtest()) };
     let chain = Chain::open(config, Box::new(|_| {}))?;
     let mut last = None;
     read_blocks(file, |bytes| {

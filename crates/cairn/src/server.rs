@@ -253,6 +253,8 @@ async fn open_node(resolved: &Resolved) -> Result<Arc<Node>, CliError> {
         network: settings.network.network(),
         mempool,
         coin_cache_bytes: settings.chain.coin_cache_mib << 20,
+        // The wallet tells by it whether a transaction that it sends again was confirmed.
+        txindex: true,
         reindex: resolved.reindex,
         prune: Prune::from_mib(settings.chain.prune)
             .map_err(|error| CliError::usage(error).remedy("correct --prune or chain.prune"))?,
@@ -264,10 +266,14 @@ async fn open_node(resolved: &Resolved) -> Result<Arc<Node>, CliError> {
 
 /// Shows how far a node is that makes its index anew, or catches up with its block files.
 fn opening_bars() -> ProgressFn {
-    let (reading, connecting) = (OnceLock::new(), OnceLock::new());
+    let (reading, indexing, connecting) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
     Box::new(move |progress| match progress {
         Progress::Reading { done, total } => {
             reading.get_or_init(|| terminal::bytes_bar("reading block files", total)).set_position(done);
+        }
+        Progress::Indexing { done, of } => {
+            let bar = indexing.get_or_init(|| terminal::blocks_bar("indexing transactions", u64::from(of)));
+            bar.set_position(u64::from(done));
         }
         Progress::Connecting { height, of } => {
             let bar = connecting.get_or_init(|| terminal::blocks_bar("connecting blocks", u64::from(of)));

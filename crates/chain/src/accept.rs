@@ -4,7 +4,8 @@ use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::files::FilePos;
 use crate::index::{Id, status};
-use crate::rules::{self, reject};
+use crate::rules::{self, ActiveChain, reject};
+use crate::scripts::Scripts;
 use crate::writer::Writer;
 use crate::{BlockAccepted, BlockEntry};
 use bitcoin::block::Header;
@@ -181,14 +182,14 @@ impl Chain {
             rules::check_header_in_place(&block.header, &self.params, &view.index, view.tip(), now)?;
             rules::check_block_in_place(block, &self.params, &view.index, view.tip())?;
         }
-        let connected = rules::connect(self, &Arc::new(block.clone()), &txids);
-        let connected = connected.map_err(|error| match error {
+        let height = self.tip().height + 1;
+        let block = Arc::new(block.clone());
+        let connected = self.connect_at(&block, &txids, height, &ActiveChain(self), Scripts::Check);
+        drop(writer);
+        connected.map(|_| ()).map_err(|error| match error {
             ConnectError::Rejected(refused) => ChainError::Rejected(refused),
             ConnectError::View(error) => error,
-        })?;
-        let checked = self.check_scripts(&connected.checks);
-        drop(writer);
-        Ok(checked?)
+        })
     }
 }
 

@@ -5,28 +5,21 @@ use crate::error::ChainError;
 use crate::files::{Kind, damaged};
 use crate::index::{Id, Node, Rank, status};
 use crate::open::link;
-use crate::rules;
+use crate::rules::ActiveChain;
+use crate::scripts::Scripts;
 use crate::snapshot::unusable;
 use crate::undo;
 use crate::writer::Writer;
 use crate::{ChainEvent, Progress, index};
-use bitcoin::{Block, BlockHash, Transaction};
-use cairn_consensus::block::txids;
+use bitcoin::{Block, BlockHash};
 use cairn_consensus::coins::BlockUndo;
-use cairn_consensus::connect::{ConnectError, Connected, ScriptCheck};
+use cairn_consensus::connect::{ConnectError, Connected};
 use cairn_consensus::error::BlockReject;
-use rayon::prelude::*;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// From so many inputs on, a block's scripts go to all cores; fewer are done before threads would have woken.
-const PARALLEL_INPUTS: usize = 16;
-/// From so many transactions on, all cores compute their ids.
-const PARALLEL_TRANSACTIONS: usize = 256;
 /// Why a tip is not left.
 const BELOW_SNAPSHOT: &str = "the chain cannot go back below its block before it is validated";
-/// Most threads for scripts, as Core's `MAX_SCRIPTCHECK_THREADS`.
-const MAX_SCRIPT_THREADS: usize = 15;
 
 /// Histogram of the seconds that connecting a block takes, from its bytes to its coins, durability apart.
 pub const BLOCK_CONNECT_SECONDS: &str = "cairn_block_connect_seconds";
@@ -51,6 +44,20 @@ impl From<ChainError> for Failure {
     fn from(error: ChainError) -> Self {
         Self::Chain(error)
     }
+}
+
+impl From<ConnectError<ChainError>> for Failure {
+    fn from(error: ConnectError<ChainError>) -> Self {
+        match error {
+            ConnectError::Rejected(reason) => Self::Rejected(reason),
+            ConnectError::View(error) => Self::Chain(error),
+        }
+    }
+}
+
+/// A block's scripts are checked once.
+pub(crate) fn scripts_of(node: &Node) -> Scripts {
+    if node.validity() < status::VALID_SCRIPTS { Scripts::Check } else { Scripts::Known }
 }
 
 impl Chain {
@@ -160,12 +167,8 @@ impl Chain {
             },
         };
         let node = self.read().index.node(id).clone();
-        let connected = rules::connect(self, &block, &txids);
-        let connected = connected.map_err(|error| match error {
-            ConnectError::Rejected(reason) => Failure::Rejected(reason),
-            ConnectError::View(error) => Failure::Chain(error),
-        })?;
-        let undo_pos = self.complete(writer, &node, &block, &connected)?;
+        let connected = self.connect_at(&block, &txids, node.height, &ActiveChain(self), scripts_of(&node))?;
+        let undo_pos = self.keep_undo(writer, &node, &block, &connected)?;
         let entry = {
             let mut view = self.change();
             view.coins.connect(&block, &txids, id, node.height);
@@ -185,23 +188,20 @@ impl Chain {
         Ok(())
     }
 
-    /// Checks the scripts of a block that keeps all other rules, and keeps what it spent; returns where.
-    pub(crate) fn complete(
+    /// Keeps what a valid block spent; returns where.
+    pub(crate) fn keep_undo(
         &self,
         writer: &mut Writer,
         node: &Node,
         block: &Block,
         connected: &Connected,
-    ) -> Result<u32, Failure> {
-        if node.validity() < status::VALID_SCRIPTS {
-            self.check_scripts(&connected.checks).map_err(Failure::Rejected)?;
-        }
+    ) -> Result<u32, ChainError> {
         if node.has(status::HAVE_UNDO) {
             return Ok(node.undo_pos);
         }
         let data = undo::encode(&connected.undo);
         let checksum = undo::checksum(&block.header.prev_blockhash, &data);
-        Ok(writer.appender.append_undo(&self.files, node.file, &data, &checksum)?)
+        writer.appender.append_undo(&self.files, node.file, &data, &checksum)
     }
 
     /// A block's data turned out to be lost, so that it is asked for again; what builds on it waits for that.
@@ -260,49 +260,6 @@ impl Chain {
             return Err(damaged());
         }
         Ok(undo)
-    }
-
-    /// A block and its transactions' ids, which all cores compute if there are many.
-    pub(crate) fn with_txids(&self, block: Arc<Block>) -> StoredBlock {
-        let pool = if block.txdata.len() >= PARALLEL_TRANSACTIONS { self.script_pool() } else { None };
-        let txids = match pool {
-            None => txids(&block),
-            Some(pool) => pool.install(|| block.txdata.par_iter().map(Transaction::compute_txid).collect()),
-        };
-        (block, txids)
-    }
-
-    /// Checks all scripts of a block; of several failures the first in the block's order is told.
-    pub(crate) fn check_scripts(&self, checks: &[ScriptCheck]) -> Result<(), BlockReject> {
-        let inputs: usize = checks.iter().map(ScriptCheck::inputs).sum();
-        let pool = if inputs >= PARALLEL_INPUTS { self.script_pool() } else { None };
-        match pool {
-            None => checks.iter().try_for_each(|check| (0..check.inputs()).try_for_each(|input| check.run(input))),
-            Some(pool) => pool.install(|| {
-                let failed = checks
-                    .par_iter()
-                    .flat_map(|check| (0..check.inputs()).into_par_iter().map(move |input| (check, input)))
-                    .find_map_first(|(check, input)| check.run(input).err());
-                failed.map_or(Ok(()), Err)
-            }),
-        }
-    }
-
-    /// `None` on one core, or where threads cannot be had: the writer then does the work itself.
-    fn script_pool(&self) -> Option<&rayon::ThreadPool> {
-        let start = || {
-            let cores = std::thread::available_parallelism().map_or(1, usize::from);
-            if cores == 1 {
-                return None;
-            }
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(cores.min(MAX_SCRIPT_THREADS))
-                .thread_name(|n| format!("scripts-{n}"))
-                .build()
-                .inspect_err(|error| tracing::warn!(%error, "scripts are checked on one thread"))
-                .ok()
-        };
-        self.pool.get_or_init(start).as_ref()
     }
 
     /// Condemns a block and all that build on it.

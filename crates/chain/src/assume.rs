@@ -6,7 +6,7 @@
 //! and they are dropped; otherwise it is refused and they are the active chain's again.
 
 use crate::BlockEntry;
-use crate::activate::Failure;
+use crate::activate::{Failure, scripts_of};
 use crate::chain::Chain;
 use crate::coins::CoinCache;
 use crate::coinset::{CoinHash, Counting, outpoint};
@@ -14,12 +14,10 @@ use crate::db::{Set, coin_key};
 use crate::error::ChainError;
 use crate::index::{Id, status};
 use crate::open::link;
-use crate::rules;
 use crate::snapshot::{Metadata, Reader, unusable};
 use crate::writer::Writer;
 use bitcoin::{BlockHash, OutPoint};
 use cairn_consensus::coins::{Coin, CoinView};
-use cairn_consensus::connect::ConnectError;
 use cairn_consensus::params::AssumeUtxo;
 use std::io::Read;
 
@@ -88,8 +86,8 @@ impl Chain {
         writer.stop_on_error(self, done)?;
         {
             let mut view = self.change();
-            writer.background = Some(Background { tip: view.tip(), coins: CoinCache::default() });
-            view.coins = CoinCache::default();
+            writer.background = Some(Background { tip: view.tip(), coins: CoinCache::new(self.txindex) });
+            view.coins = CoinCache::new(self.txindex);
             view.active = path;
             view.index.snapshot = Some((base, known.chain_tx_count));
             link(&mut writer, &mut view.index);
@@ -190,7 +188,7 @@ impl Chain {
         }
         let tip = self.db.marker(Set::Background)?;
         let tip = tip.and_then(|hash| self.read().index.id(&hash)).unwrap_or(0);
-        Ok(Some(Background { tip, coins: CoinCache::default() }))
+        Ok(Some(Background { tip, coins: CoinCache::new(self.txindex) }))
     }
 
     /// Connects what has come of the blocks below a snapshot; with the last of them the snapshot is validated.
@@ -225,12 +223,9 @@ impl Chain {
         let (block, txids) = self.stored_block(id)?;
         let node = self.read().index.node(id).clone();
         let Some(below) = &writer.background else { return Ok(()) };
-        let connected = rules::connect_at(self, &block, &txids, node.height, &BackgroundCoins(self, &below.coins));
-        let connected = connected.map_err(|error| match error {
-            ConnectError::Rejected(reason) => Failure::Rejected(reason),
-            ConnectError::View(error) => Failure::Chain(error),
-        })?;
-        let undo_pos = self.complete(writer, &node, &block, &connected)?;
+        let coins = BackgroundCoins(self, &below.coins);
+        let connected = self.connect_at(&block, &txids, node.height, &coins, scripts_of(&node))?;
+        let undo_pos = self.keep_undo(writer, &node, &block, &connected)?;
         self.change().index.node_mut(id).connected(undo_pos);
         if let Some(below) = &mut writer.background {
             below.coins.connect(&block, &txids, id, node.height);

@@ -23,6 +23,7 @@ pub struct Chain {
     pub(crate) dir: PathBuf,
     pub(crate) params: Params,
     pub(crate) coin_cache_bytes: usize,
+    pub(crate) txindex: bool,
     pub(crate) prune: Prune,
     pub(crate) observer: Observer,
     /// Taken first by everything that changes the chain, and held while a block is validated.
@@ -249,8 +250,8 @@ impl Chain {
         }
     }
 
-    /// Block that holds a transaction of the active chain, by the transaction index (always on). The genesis block's
-    /// coinbase is not in it: as in Core, it is no transaction that anyone could ask for.
+    /// Block that holds a transaction of the active chain, by the transaction index; `None` without one. The genesis
+    /// block's coinbase is not in it: as in Core, it is no transaction that anyone could ask for.
     pub fn transaction(&self, txid: &Txid) -> Result<Option<(Transaction, BlockEntry)>, ChainError> {
         let (at, data, entry) = {
             let view = self.read();

@@ -1,6 +1,7 @@
 //! Coins in memory over those in the database, as Core's `CCoinsViewCache`: what changed is written in one batch.
 
 use crate::db::{TxPos, coin_key};
+use crate::index::Id;
 use bitcoin::{Block, OutPoint, Txid};
 use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::connect::is_unspendable;
@@ -27,12 +28,19 @@ struct Cached {
 #[derive(Debug, Default)]
 pub(crate) struct CoinCache {
     coins: HashMap<OutPoint, Cached>,
-    /// Rows of the transaction index not yet written.
+    /// Whether there is a transaction index.
+    indexed: bool,
+    /// Its rows that are not written yet.
     transactions: HashMap<Txid, TxPos>,
     script_bytes: usize,
 }
 
 impl CoinCache {
+    /// An empty cache, which keeps rows of the transaction index too if it is `indexed`.
+    pub(crate) fn new(indexed: bool) -> Self {
+        Self { indexed, ..Self::default() }
+    }
+
     /// The coin if the cache knows of it: `Some(None)` is a coin that is spent, `None` asks the database.
     pub(crate) fn get(&self, outpoint: &OutPoint) -> Option<Option<&Coin>> {
         self.coins.get(outpoint).map(|cached| cached.coin.as_ref())
@@ -87,8 +95,10 @@ impl CoinCache {
     }
 
     /// Does what a valid block does: spends, creates, and remembers where its transactions lie.
-    pub(crate) fn connect(&mut self, block: &Block, txids: &[Txid], id: u32, height: u32) {
-        let mut offset = 80 + compact_size_length(block.txdata.len());
+    pub(crate) fn connect(&mut self, block: &Block, txids: &[Txid], id: Id, height: u32) {
+        if self.indexed {
+            self.transactions.extend(tx_positions(block, txids, id));
+        }
         for (n, (tx, &txid)) in block.txdata.iter().zip(txids).enumerate() {
             let coinbase = n == 0;
             if !coinbase {
@@ -101,9 +111,6 @@ impl CoinCache {
                 // As Core: only coinbases could ever repeat an older transaction (before BIP 34).
                 self.add(OutPoint { txid, vout }, coin, coinbase);
             }
-            let length = tx.total_size() as u32;
-            self.transactions.insert(txid, TxPos { block: id, offset, length });
-            offset += length;
         }
     }
 
@@ -146,7 +153,7 @@ impl CoinCache {
     pub(crate) fn written(&mut self, keep: usize) {
         self.transactions = HashMap::new();
         if self.bytes() > keep {
-            *self = Self::default();
+            *self = Self::new(self.indexed);
             return;
         }
         self.coins.retain(|_, cached| {
@@ -155,6 +162,16 @@ impl CoinCache {
         });
         self.coins.shrink_to_fit();
     }
+}
+
+/// Where the transactions of the block `id` lie.
+pub(crate) fn tx_positions(block: &Block, txids: &[Txid], id: Id) -> impl Iterator<Item = (Txid, TxPos)> {
+    let mut offset = 80 + compact_size_length(block.txdata.len());
+    block.txdata.iter().zip(txids).map(move |(tx, &txid)| {
+        let length = tx.total_size() as u32;
+        offset += length;
+        (txid, TxPos { block: id, offset: offset - length, length })
+    })
 }
 
 /// Bytes of a `CompactSize`.

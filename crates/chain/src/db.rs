@@ -20,8 +20,10 @@ use std::sync::{PoisonError, RwLock};
 
 /// Key: txid, output index (big endian). Value: Core's serialisation of a coin.
 const COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("coins");
-/// Key: txid. Value: block's id, offset in the block, length.
+/// The transaction index, if there is one. Key: txid. Value: block's id, offset in the block, length.
 const TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u32, u32, u32)> = TableDefinition::new("transactions");
+/// While the transaction index is made: as it.
+const NEW_TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u32, u32, u32)> = TableDefinition::new("new-transactions");
 /// Key: block's id. Value: [`Index::record`].
 const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
 /// Key: file number. Value: where its block and its undo file end.
@@ -186,7 +188,10 @@ impl Db {
     /// Where a transaction was last connected, as of the marker.
     pub(crate) fn transaction(&self, txid: &Txid) -> Result<Option<TxPos>, ChainError> {
         let read = || -> Result<_, redb::Error> {
-            let table = self.db.begin_read()?.open_table(TRANSACTIONS)?;
+            let table = match self.db.begin_read()?.open_table(TRANSACTIONS) {
+                Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+                table => table?,
+            };
             Ok(table.get(txid.as_byte_array())?.map(|value| value.value()))
         };
         let found = read().map_err(|error| self.failed(error))?;
@@ -277,10 +282,11 @@ impl Db {
     pub(crate) fn clear_coins(&self) -> Result<(), ChainError> {
         self.change(|txn| {
             txn.delete_table(COINS)?;
-            txn.delete_table(TRANSACTIONS)?;
+            if txn.delete_table(TRANSACTIONS)? {
+                txn.open_table(TRANSACTIONS)?;
+            }
             txn.delete_table(MARKER)?;
             txn.open_table(COINS)?;
-            txn.open_table(TRANSACTIONS)?;
             txn.open_table(MARKER)?;
             Ok(())
         })
@@ -302,11 +308,48 @@ impl Db {
 
     /// Forgets a snapshot that was being read, if there is one.
     pub(crate) fn forget_loading(&self) -> Result<(), ChainError> {
-        let find = || -> Result<_, redb::Error> {
-            Ok(self.db.begin_read()?.list_tables()?.any(|table| table.name() == LOADING_COINS.name()))
-        };
-        if find().map_err(|error| self.failed(error))? {
+        if self.has_table(LOADING_COINS.name())? {
             self.change(|txn| Ok(txn.delete_table(LOADING_COINS).map(|_| ())?))?;
+        }
+        Ok(())
+    }
+
+    fn has_table(&self, name: &str) -> Result<bool, ChainError> {
+        let find =
+            || -> Result<_, redb::Error> { Ok(self.db.begin_read()?.list_tables()?.any(|table| table.name() == name)) };
+        find().map_err(|error| self.failed(error))
+    }
+
+    /// Whether there is a transaction index.
+    pub(crate) fn has_transactions(&self) -> Result<bool, ChainError> {
+        self.has_table(TRANSACTIONS.name())
+    }
+
+    /// Begins to make the transaction index, or goes on with it.
+    pub(crate) fn add_transactions(&self, mut rows: Vec<(Txid, TxPos)>) -> Result<(), ChainError> {
+        rows.sort_unstable_by_key(|(txid, _)| *txid);
+        self.change(|txn| {
+            let mut table = txn.open_table(NEW_TRANSACTIONS)?;
+            rows.iter().try_for_each(|(txid, at)| insert_transaction(&mut table, txid, *at))
+        })
+    }
+
+    /// The transaction index is whole.
+    pub(crate) fn finish_transactions(&self) -> Result<(), ChainError> {
+        self.change(|txn| {
+            drop(txn.open_table(NEW_TRANSACTIONS)?);
+            Ok(txn.rename_table(NEW_TRANSACTIONS, TRANSACTIONS)?)
+        })
+    }
+
+    /// Forgets the transaction index, and what a process that was killed had made of one.
+    pub(crate) fn forget_transactions(&self) -> Result<(), ChainError> {
+        if self.has_transactions()? || self.has_table(NEW_TRANSACTIONS.name())? {
+            self.change(|txn| {
+                txn.delete_table(TRANSACTIONS)?;
+                txn.delete_table(NEW_TRANSACTIONS)?;
+                Ok(())
+            })?;
         }
         Ok(())
     }
@@ -376,7 +419,6 @@ fn create_tables(db: &Database) -> Result<(), redb::Error> {
     let mut txn = db.begin_write()?;
     txn.set_quick_repair(true);
     txn.open_table(COINS)?;
-    txn.open_table(TRANSACTIONS)?;
     txn.open_table(BLOCKS)?;
     txn.open_table(FILES)?;
     txn.open_table(MARKER)?;
@@ -404,7 +446,6 @@ fn write(txn: &redb::WriteTransaction, batch: &Batch<'_>) -> Result<(), redb::Er
             files.insert(number, value)?;
         }
     }
-    let mut transactions = txn.open_table(TRANSACTIONS)?;
     for changes in &batch.coins {
         let mut coins = txn.open_table(changes.set.coins())?;
         let mut bytes = Vec::new();
@@ -418,11 +459,21 @@ fn write(txn: &redb::WriteTransaction, batch: &Batch<'_>) -> Result<(), redb::Er
                 None => drop(coins.remove(key)?),
             }
         }
-        for (txid, at) in &changes.transactions {
-            transactions.insert(txid.as_byte_array(), (at.block, at.offset, at.length))?;
+        if !changes.transactions.is_empty() {
+            let mut table = txn.open_table(TRANSACTIONS)?;
+            changes.transactions.iter().try_for_each(|(txid, at)| insert_transaction(&mut table, txid, *at))?;
         }
         txn.open_table(changes.set.marker())?.insert((), changes.marker.as_byte_array())?;
     }
+    Ok(())
+}
+
+fn insert_transaction(
+    table: &mut redb::Table<'_, &'static [u8; 32], (u32, u32, u32)>,
+    txid: &Txid,
+    at: TxPos,
+) -> Result<(), redb::Error> {
+    table.insert(txid.as_byte_array(), (at.block, at.offset, at.length))?;
     Ok(())
 }
 

@@ -17,11 +17,13 @@
 //! | `coinset`, `muhash` | all coins as of one block: counted and hashed |
 //! | `snapshot`, `assume` | coins in Core's snapshot format; starting from them, and validating them behind |
 //! | `db` | coins, transaction index and block index in the embedded database |
+//! | `txindex` | making and forgetting the transaction index |
 //! | `files`, `append`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `disk` | every change of a file, each a fault point in tests |
 //! | `lock` | one process a directory, of one network and a known format |
 //! | `prune` | deleting block files that are no longer wanted |
 //! | `rules` | which rule of `consensus` is asked when |
+//! | `scripts` | a block's scripts on all cores, beside all else |
 //! | `testing` | with the feature `testing`: blocks for tests of this and other rooms |
 //!
 //! A directory holds `LOCK`, `FORMAT`, `blocks/` (`blkNNNNN.dat`, `revNNNNN.dat`, `xor.dat`) and `chainstate/`.
@@ -48,9 +50,11 @@ mod open;
 mod prune;
 mod rules;
 mod scan;
+mod scripts;
 mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod txindex;
 mod undo;
 mod verify;
 mod writer;
@@ -77,6 +81,9 @@ pub struct ChainConfig {
     pub params: Params,
     /// Bytes of coins kept in memory before they are written out.
     pub coin_cache_bytes: usize,
+    /// Keep an index of transactions (Core's `-txindex`), for [`Chain::transaction`]. What is missing of it is made when the
+    /// chain opens.
+    pub txindex: bool,
     /// Make index and coins anew from the block files. Without an index that is done in any case.
     pub reindex: bool,
     /// Which block files are kept.
@@ -86,7 +93,7 @@ pub struct ChainConfig {
 impl ChainConfig {
     /// The chain of `params` in `dir`, all else as it is by default.
     pub fn new(dir: PathBuf, params: Params) -> Self {
-        Self { dir, params, coin_cache_bytes: 64 << 20, reindex: false, prune: Prune::Off }
+        Self { dir, params, coin_cache_bytes: 64 << 20, txindex: true, reindex: false, prune: Prune::Off }
     }
 }
 
@@ -99,6 +106,13 @@ pub enum Progress {
         done: u64,
         /// Bytes of all files to look at.
         total: u64,
+    },
+    /// Making the transaction index.
+    Indexing {
+        /// Blocks done.
+        done: u32,
+        /// Of so many.
+        of: u32,
     },
     /// Connecting blocks.
     Connecting {

@@ -2,6 +2,7 @@
 
 use crate::disk;
 use crate::error::ChainError;
+use bitcoin::hex::DisplayHex;
 use cairn_consensus::params::Params;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek};
@@ -80,7 +81,11 @@ fn holder(file: &mut File) -> String {
 /// Reads the format marker, writing it if the directory is new.
 pub(crate) fn check_format(dir: &Path, params: &Params) -> Result<(), ChainError> {
     let path = dir.join(FORMAT_FILE);
-    let expected = format!("{} {}", params.network, params.genesis_hash);
+    let mut expected = format!("{} {}", params.network, params.genesis_hash);
+    if Params::new(params.network).is_none_or(|public| public.magic != params.magic) {
+        // All signets have one genesis block; their magic comes from their challenge.
+        expected += &format!(" {:x}", params.magic.as_hex());
+    }
     match fs::read_to_string(&path) {
         Ok(text) => {
             let damaged = || ChainError::Corrupt { what: path.display().to_string() };

@@ -37,7 +37,7 @@ impl Chain {
         observer: Observer,
         progress: ProgressFn,
     ) -> Result<Chain, ChainError> {
-        let ChainConfig { dir, params, coin_cache_bytes, reindex, prune } = config;
+        let ChainConfig { dir, params, coin_cache_bytes, txindex, reindex, prune } = config;
         let lock = DirLock::acquire(&dir)?;
         check_format(&dir, &params)?;
         let files = BlockFiles::open(dir.join("blocks"), params.magic, &params.genesis)?;
@@ -74,10 +74,11 @@ impl Chain {
             dir,
             params,
             coin_cache_bytes,
+            txindex,
             prune,
             observer,
             writer: Mutex::new(writer),
-            view: RwLock::new(View { index, active: vec![0], best_header, coins: CoinCache::default() }),
+            view: RwLock::new(View { index, active: vec![0], best_header, coins: CoinCache::new(txindex) }),
             size: AtomicU64::new(0),
             files,
             db,
@@ -95,6 +96,7 @@ impl Chain {
         self.db.forget_loading()?;
         self.find_tip_of_coins()?;
         writer.background = self.background()?;
+        self.settle_transaction_index(&writer)?;
         let found = self.import(&mut writer)?;
         writer.appender.cut(&self.files)?;
         if found > 0 {

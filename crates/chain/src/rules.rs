@@ -7,7 +7,7 @@ use bitcoin::block::Header;
 use bitcoin::{Block, OutPoint, Txid};
 use cairn_consensus::block::contextual_check_block;
 use cairn_consensus::coins::{Coin, CoinView};
-use cairn_consensus::connect::{AncestorTimes, ConnectError, Connected, Place, connect_block};
+use cairn_consensus::connect::{AncestorTimes, ConnectError, Connected, Place, ScriptCheck, connect_block};
 use cairn_consensus::error::{BlockReject, BlockRejectKind};
 use cairn_consensus::header::contextual_check_header;
 use cairn_consensus::params::Params;
@@ -39,7 +39,7 @@ impl Ancestors for Branch<'_> {
 }
 
 /// The active chain and its coins, while the holder of the writer's lock keeps the tip where it is.
-struct ActiveChain<'a>(&'a Chain);
+pub(crate) struct ActiveChain<'a>(pub(crate) &'a Chain);
 
 impl CoinView for ActiveChain<'_> {
     type Error = ChainError;
@@ -77,23 +77,14 @@ pub(crate) fn check_block_in_place(
     contextual_check_block(block, &Branch { index, tip: parent }, params)
 }
 
-/// What a block does to the active chain's coins, whose tip is its parent. Its scripts remain to be checked.
-pub(crate) fn connect(
-    chain: &Chain,
-    block: &Arc<Block>,
-    txids: &[Txid],
-) -> Result<Connected, ConnectError<ChainError>> {
-    let height = chain.tip().height + 1;
-    connect_at(chain, block, txids, height, &ActiveChain(chain))
-}
-
-/// What a block at `height` does to `coins`, those of the active chain's block before it.
+/// What a block at `height` does to `coins`, those of the active chain's block before it. Its scripts go to `check`.
 pub(crate) fn connect_at(
     chain: &Chain,
     block: &Arc<Block>,
     txids: &[Txid],
     height: u32,
     coins: &impl CoinView<Error = ChainError>,
+    check: impl FnMut(ScriptCheck),
 ) -> Result<Connected, ConnectError<ChainError>> {
     let active = ActiveChain(chain);
     let bip34_ancestor = {
@@ -102,5 +93,5 @@ pub(crate) fn connect_at(
         id.map(|&id| view.index.node(id).hash)
     };
     let place = Place { height, hash: block.block_hash(), bip34_ancestor, ancestors: &active };
-    connect_block(block, txids, &place, &chain.params, coins)
+    connect_block(block, txids, &place, &chain.params, coins, check)
 }

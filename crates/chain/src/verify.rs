@@ -3,7 +3,7 @@
 use crate::chain::Chain;
 use crate::error::ChainError;
 use crate::index::Id;
-use crate::rules;
+use crate::scripts::Scripts;
 use bitcoin::{Block, OutPoint, Txid};
 use cairn_consensus::block::{Checks, check_block};
 use cairn_consensus::coins::{BlockUndo, Coin, CoinView};
@@ -140,8 +140,7 @@ impl Chain {
 
     fn reconnect(&self, overlay: &mut Overlay<'_>, active: &[Id], height: u32) -> Result<(), ConnectError<ChainError>> {
         let (block, txids): (Arc<Block>, _) = self.stored_block(active[height as usize]).map_err(ConnectError::View)?;
-        let connected = rules::connect_at(self, &block, &txids, height, overlay)?;
-        self.check_scripts(&connected.checks)?;
+        self.connect_at(&block, &txids, height, overlay, Scripts::Check)?;
         overlay.connect(&block, &txids, height);
         Ok(())
     }

@@ -34,8 +34,10 @@ fn work(dir: &Path) {
     let coins = chain.coin_set(None, &|| true).expect("coins");
     coins.write_snapshot(&dir.join("utxo.dat"), regtest().magic, &|| true).expect("written");
     drop((coins, chain));
-    let config = ChainConfig { reindex: true, ..ChainConfig::new(dir.to_owned(), regtest()) };
+    let config = ChainConfig { reindex: true, txindex: false, ..ChainConfig::new(dir.to_owned(), regtest()) };
     drop(Chain::open(config, Box::new(|_| {})).expect("opens"));
+    // Makes the transaction index.
+    drop(open(dir).expect("opens"));
 }
 
 /// What is done to a chain that is long enough to be pruned.

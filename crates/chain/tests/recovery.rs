@@ -208,7 +208,19 @@ fn a_directory_that_is_not_ours_is_refused_with_its_reason() {
     assert!(matches!(refused, ChainError::ReadOnly { .. }), "{refused}");
 }
 
-/// Puts a device in the place of a block or undo file while `during` runs.
+#[test]
+fn signets_with_one_genesis_block_are_told_apart() {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let open_signet = |challenge: u8| {
+        let params = cairn_consensus::params::Params::signet(vec![challenge].into(), None).expect("possible");
+        Chain::open(ChainConfig::new(dir.path().to_owned(), params), Box::new(|_| {}))
+    };
+    drop(open_signet(0x51).expect("opens"));
+    drop(open_signet(0x51).expect("opens again"));
+    let refused = open_signet(0x52).expect_err("another challenge");
+    assert!(matches!(&refused, ChainError::WrongNetwork { .. }), "{refused}");
+}
+
 #[test]
 fn an_invalidated_branch_is_left_even_if_the_process_dies_before_its_coins_are_undone_on_disk() {
     let dir = tempfile::tempdir().expect("temporary directory");

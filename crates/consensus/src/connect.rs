@@ -79,13 +79,12 @@ impl ScriptCheck {
 }
 
 /// What a block does once every script check has passed.
+#[derive(Debug)]
 pub struct Connected {
     /// Coins it spent, for undoing.
     pub undo: BlockUndo,
     /// Fees it collects in satoshi.
     pub fees: Amount,
-    /// Script checks still to run.
-    pub checks: Vec<ScriptCheck>,
 }
 
 /// Looks up ancestors of the block being connected, for BIP 68.
@@ -109,7 +108,8 @@ pub struct Place<'a, A> {
 }
 
 /// Checks a block against the coins. It has passed [`crate::block::check_block`] and its contextual checks; `txids` are those
-/// of its transactions. The view is asked once for each coin that the block does not create itself.
+/// of its transactions. The view is asked once for each coin that the block does not create itself. `check` is given each
+/// transaction's scripts as soon as its coins are known, in the block's order, so that they can be checked meanwhile.
 ///
 /// # Errors
 /// `bad-txns-BIP30`, those of [`check_tx_inputs`], `bad-txns-accumulated-fee-outofrange`, `bad-txns-nonfinal` (BIP 68),
@@ -120,6 +120,7 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
     place: &Place<'_, A>,
     params: &Params,
     view: &V,
+    mut check: impl FnMut(ScriptCheck),
 ) -> Result<Connected, ConnectError<V::Error>> {
     let height = place.height;
     if enforces_bip30(place, params) {
@@ -136,11 +137,8 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
     let bip68 = height >= params.csv_height;
     let previous_median_time_past = place.ancestors.median_time_past(height.saturating_sub(1));
     let mut in_block = InBlock { block, height, transactions: HashMap::new(), spent: HashSet::new() };
-    let mut connected = Connected {
-        undo: BlockUndo(Vec::with_capacity(block.txdata.len().saturating_sub(1))),
-        fees: Amount::ZERO,
-        checks: Vec::with_capacity(block.txdata.len().saturating_sub(1)),
-    };
+    let mut connected =
+        Connected { undo: BlockUndo(Vec::with_capacity(block.txdata.len().saturating_sub(1))), fees: Amount::ZERO };
     let mut fees = 0u64;
     let mut sigop_cost = 0usize;
     for (position, (tx, &txid)) in block.txdata.iter().zip(txids).enumerate() {
@@ -168,7 +166,7 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
             }
             let spent = coins.iter().map(|coin| coin.output.clone()).collect();
             let shared = PrecomputedTransactionData::new(tx, spent);
-            connected.checks.push(ScriptCheck { block: block.clone(), position, txid, flags, shared });
+            check(ScriptCheck { block: block.clone(), position, txid, flags, shared });
             connected.undo.0.push(TxUndo(coins));
         }
         if sigop_cost > MAX_BLOCK_SIGOPS_COST {

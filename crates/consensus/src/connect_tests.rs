@@ -8,14 +8,31 @@ use bitcoin::{ScriptBuf, Sequence, TxOut, Witness};
 const HEIGHT: u32 = 120;
 const SUBSIDY: u64 = 50 * 100_000_000;
 
-fn connect_at(block: Block, coins: &Coins, height: u32, params: &Params) -> Result<Connected, BlockReject> {
+fn connect_to(
+    block: Block,
+    coins: &Coins,
+    height: u32,
+    params: &Params,
+    check: impl FnMut(ScriptCheck),
+) -> Result<Connected, BlockReject> {
     let (txids, hash) = (txids(&block), block.block_hash());
     let headers = Headers(height - 1);
     let place = Place { height, hash, bip34_ancestor: None, ancestors: &headers };
-    connect_block(&Arc::new(block), &txids, &place, params, coins).map_err(|error| match error {
+    connect_block(&Arc::new(block), &txids, &place, params, coins, check).map_err(|error| match error {
         ConnectError::Rejected(rejected) => rejected,
         ConnectError::View(never) => match never {},
     })
+}
+
+fn connect_at(block: Block, coins: &Coins, height: u32, params: &Params) -> Result<Connected, BlockReject> {
+    connect_to(block, coins, height, params, |_| {})
+}
+
+/// What it does, and its scripts.
+fn connect_with_checks(block: Block, coins: &Coins) -> (Connected, Vec<ScriptCheck>) {
+    let mut checks = Vec::new();
+    let connected = connect_to(block, coins, HEIGHT, &regtest(), |check| checks.push(check));
+    (connected.expect("valid but for its scripts"), checks)
 }
 
 fn connect(block: Block, coins: &Coins) -> Result<Connected, BlockReject> {
@@ -36,13 +53,14 @@ fn coins_are_spent_once_and_what_a_block_creates_it_may_spend() {
     let first = spend(&[a], vec![output(60), output(30)]);
     let created = OutPoint::new(first.compute_txid(), 1);
     let second = spend(&[created, b], vec![output(75)]);
-    let connected = connect(block(HEIGHT, SUBSIDY + 15, vec![first.clone(), second.clone()]), &coins).expect("valid");
+    let (connected, checks) =
+        connect_with_checks(block(HEIGHT, SUBSIDY + 15, vec![first.clone(), second.clone()]), &coins);
     assert_eq!(connected.fees.to_sat(), 15);
     assert_eq!(connected.undo.0.len(), 2);
     assert_eq!(connected.undo.0[1].0[0], Coin { output: output(30), height: HEIGHT, coinbase: false });
     assert_eq!(connected.undo.0[1].0[1].height, 119);
-    assert_eq!(connected.checks.iter().map(ScriptCheck::inputs).collect::<Vec<_>>(), [1, 2]);
-    for check in &connected.checks {
+    assert_eq!(checks.iter().map(ScriptCheck::inputs).collect::<Vec<_>>(), [1, 2]);
+    for check in &checks {
         for input in 0..check.inputs() {
             check.run(input).expect("anyone can spend");
         }
@@ -134,8 +152,8 @@ fn scripts_fail_with_cores_reason() {
     let b = coins.add(1, TxOut { script_pubkey: p2wpkh.into(), ..output(1) }, 1, false);
     let mut tx = spend(&[a, b], vec![output(1)]);
     tx.input[1].witness = Witness::from_slice(&[[0u8; 1]]);
-    let connected = connect(commit(block(HEIGHT, 0, vec![tx])), &coins).expect("scripts come later");
-    let reason = |input| connected.checks[0].run(input).expect_err("fails").reason.into_owned();
+    let (_, checks) = connect_with_checks(commit(block(HEIGHT, 0, vec![tx])), &coins);
+    let reason = |input| checks[0].run(input).expect_err("fails").reason.into_owned();
     assert_eq!(
         reason(0),
         "block-script-verify-flag-failed (Script evaluated without error but finished with a false/empty top stack element)"

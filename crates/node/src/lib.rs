@@ -42,6 +42,8 @@ pub struct NodeConfig {
     pub mempool: MempoolConfig,
     /// Bytes of coins kept in memory.
     pub coin_cache_bytes: usize,
+    /// Keep an index of transactions.
+    pub txindex: bool,
     /// Make index and coins anew from the block files.
     pub reindex: bool,
     /// Which block files are kept.
@@ -58,6 +60,7 @@ impl NodeConfig {
             network,
             mempool: MempoolConfig::default(),
             coin_cache_bytes: 64 << 20,
+            txindex: true,
             reindex: false,
             prune: Prune::Off,
             assume_utxo: Vec::new(),
@@ -170,6 +173,7 @@ impl Node {
         };
         let chain_config = ChainConfig {
             coin_cache_bytes: config.coin_cache_bytes,
+            txindex: config.txindex,
             reindex: config.reindex,
             prune: config.prune,
             ..ChainConfig::new(config.dir, params)

@@ -34,7 +34,7 @@ pub(super) const METHODS: &[Method] = &[
                 the transaction is in that block.",
         result: "\"hex\", or decoderawtransaction's fields and { \"in_active_chain\", \"fee\", \"hex\", \"blockhash\", \
                  \"confirmations\", \"time\", \"blocktime\" }",
-        differences: "the transaction index is always on",
+        differences: "`cairn up` always keeps the transaction index",
         run: getrawtransaction,
     },
     Method {
@@ -183,9 +183,14 @@ fn anywhere(context: &Context, txid: &Txid) -> Result<Found, RpcError> {
     }
     match context.node.chain.transaction(txid).map_err(|error| internal(&error))? {
         Some((tx, block)) => Ok(Found { tx, block: Some(block) }),
-        None => fail(
+        None if context.node.chain.has_transaction_index() => fail(
             code::INVALID_ADDRESS_OR_KEY,
             "No such mempool or blockchain transaction. Use gettransaction for wallet transactions.",
+        ),
+        None => fail(
+            code::INVALID_ADDRESS_OR_KEY,
+            "No such mempool transaction. Use -txindex or provide a block hash to enable blockchain transaction queries. \
+             Use gettransaction for wallet transactions.",
         ),
     }
 }
