@@ -131,16 +131,27 @@ fn measure(engine: &str, file: &Path, cache: usize) -> Anything<()> {
     Ok(())
 }
 
-/// Blocks of a file, one after the other.
-fn read_blocks(file: &Path, mut each: impl FnMut(Vec<u8>) -> Anything<()>) -> Anything<()> {
+/// Blocks of a file, one after the other. As in a node, where each peer has a thread, another thread reads and decodes them.
+fn read_blocks<B: Send>(
+    file: &Path,
+    decode: fn(&[u8]) -> Result<B, String>,
+    mut each: impl FnMut(B) -> Anything<()>,
+) -> Anything<()> {
     let mut input = BufReader::with_capacity(1 << 20, File::open(file)?);
-    let mut length = [0; 4];
-    while input.read_exact(&mut length).is_ok() {
-        let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
-        input.read_exact(&mut bytes)?;
-        each(bytes)?;
-    }
-    Ok(())
+    let (sender, blocks) = std::sync::mpsc::sync_channel(4);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let mut length = [0; 4];
+            while input.read_exact(&mut length).is_ok() {
+                let mut bytes = vec![0; u32::from_le_bytes(length) as usize];
+                let read = input.read_exact(&mut bytes).map_err(|error| error.to_string());
+                if sender.send(read.and_then(|()| decode(&bytes))).is_err() {
+                    return;
+                }
+            }
+        });
+        blocks.into_iter().try_for_each(|block| each(block?))
+    })
 }
 
 fn run_cairn(dir: &Path, file: &Path, cache: usize) -> Anything<Instant> {
@@ -149,8 +160,8 @@ fn run_cairn(dir: &Path, file: &Path, cache: usize) -> Anything<Instant> {
     let config = ChainConfig { coin_cache_bytes: cache, txindex: false, ..ChainConfig::new(dir.to_owned(), regtest()) };
     let chain = Chain::open(config, Box::new(|_| {}))?;
     let mut last = None;
-    read_blocks(file, |bytes| {
-        let block: Block = deserialize(&bytes)?;
+    let decode = |bytes: &[u8]| deserialize::<Block>(bytes).map_err(|error| error.to_string());
+    read_blocks(file, decode, |block| {
         last = Some(block.block_hash());
         chain.process_block(Arc::new(block), NOW, false)?;
         Ok(())
@@ -174,9 +185,9 @@ fn run_kernel(dir: &Path, file: &Path) -> Anything<Instant> {
         .worker_threads(i32::try_from(others)?)
         .build()?;
     let mut count = 0;
-    read_blocks(file, |bytes| {
+    let decode = |bytes: &[u8]| bitcoinkernel::Block::new(bytes).map_err(|error| error.to_string());
+    read_blocks(file, decode, |block| {
         count += 1;
-        let block = bitcoinkernel::Block::new(&bytes)?;
         if chainman.process_block(&block).is_rejected() {
             return Err("the kernel refused a block".into());
         }

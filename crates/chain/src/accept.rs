@@ -11,7 +11,7 @@ use crate::{BlockAccepted, BlockEntry};
 use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
 use bitcoin::{Block, BlockHash};
-use cairn_consensus::block::{Checks, check_block, txids};
+use cairn_consensus::block::{Checks, WitnessRoot, check_block, txids};
 use cairn_consensus::connect::ConnectError;
 use cairn_consensus::error::{BlockReject, BlockRejectKind};
 use cairn_consensus::header::check_header;
@@ -40,8 +40,7 @@ impl Chain {
     /// other error condemns nothing: the block may be given again.
     pub fn process_block(&self, block: Arc<Block>, now: u32, durable: bool) -> Result<BlockAccepted, ChainError> {
         // As Core's `ProcessNewBlock`: whoever fails here is refused, not marked, lest malleation condemns a header.
-        let block = self.with_txids(block);
-        check_block(&block.0, &block.1, &self.params, Checks::ALL)?;
+        let (block, witnesses) = self.check_alone(block)?;
         let header = block.0.header;
         let mut writer = self.writer()?;
         let known = self.read().index.len();
@@ -49,7 +48,7 @@ impl Chain {
         let accepted = if self.read().index.node(id).has(status::HAVE_DATA) {
             BlockAccepted::Duplicate
         } else {
-            let stored = self.accept_data(&mut writer, id, &block.0);
+            let stored = self.accept_data(&mut writer, id, &block.0, witnesses);
             if stored.is_err() && self.read().index.len() > known {
                 writer.headers_dirty = true;
             }
@@ -109,8 +108,14 @@ impl Chain {
     }
 
     /// The checks that need the block's place, then to disk.
-    fn accept_data(&self, writer: &mut Writer, id: Id, block: &Block) -> Result<(), ChainError> {
-        self.check_place(writer, id, block)?;
+    fn accept_data(
+        &self,
+        writer: &mut Writer,
+        id: Id,
+        block: &Block,
+        witnesses: WitnessRoot,
+    ) -> Result<(), ChainError> {
+        self.check_place(writer, id, block, witnesses)?;
         let bytes = serialize(block);
         writer.unindexed_bytes += bytes.len() as u64;
         let at = writer.appender.append_block(&self.files, &bytes)?;
@@ -119,10 +124,16 @@ impl Chain {
     }
 
     /// Core's `ContextualCheckBlock`; a block that fails it is condemned.
-    pub(crate) fn check_place(&self, writer: &mut Writer, id: Id, block: &Block) -> Result<(), ChainError> {
+    pub(crate) fn check_place(
+        &self,
+        writer: &mut Writer,
+        id: Id,
+        block: &Block,
+        witnesses: WitnessRoot,
+    ) -> Result<(), ChainError> {
         let checked = {
             let view = self.read();
-            rules::check_block_in_place(block, &self.params, &view.index, view.index.node(id).parent)
+            rules::check_block_in_place(block, witnesses, &self.params, &view.index, view.index.node(id).parent)
         };
         checked.map_err(|refused| {
             if refused.kind != BlockRejectKind::Mutated {
@@ -180,7 +191,7 @@ impl Chain {
             let checks = Checks { proof_of_work: check_pow, merkle_root: check_merkle };
             check_block(block, &txids, &self.params, checks)?;
             rules::check_header_in_place(&block.header, &self.params, &view.index, view.tip(), now)?;
-            rules::check_block_in_place(block, &self.params, &view.index, view.tip())?;
+            rules::check_block_in_place(block, WitnessRoot::of(block), &self.params, &view.index, view.tip())?;
         }
         let height = self.tip().height + 1;
         let block = Arc::new(block.clone());

@@ -47,7 +47,7 @@ impl CoinView for BackgroundCoins<'_> {
     type Error = ChainError;
     fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         match self.1.get(outpoint) {
-            Some(known) => Ok(known.cloned()),
+            Some(known) => Ok(known),
             None => self.0.db.coin(Set::Background, outpoint),
         }
     }
@@ -228,7 +228,7 @@ impl Chain {
         let undo_pos = self.keep_undo(writer, &node, &block, &connected)?;
         self.change().index.node_mut(id).connected(undo_pos);
         if let Some(below) = &mut writer.background {
-            below.coins.connect(&block, &txids, id, node.height);
+            below.coins.connect(&block, &txids, id, node.height, self.pool_for(&block));
             below.tip = id;
         }
         writer.dirty.insert(id);

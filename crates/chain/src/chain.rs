@@ -11,7 +11,7 @@ use crate::writer::Writer;
 use crate::{BlockEntry, Observer, Prune, TipStatus};
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, BlockHash, OutPoint, Transaction, Txid};
-use cairn_consensus::block::{check_not_mutated, txids};
+use cairn_consensus::block::{WitnessRoot, check_not_mutated, txids};
 use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::params::Params;
 use std::path::{Path, PathBuf};
@@ -211,7 +211,8 @@ impl Chain {
         let damaged = || damaged(&self.files.path(Kind::Block, at.file), at.pos);
         let block: Block = deserialize(&bytes).map_err(|_| damaged())?;
         let txids = txids(&block);
-        if block.block_hash() != hash || check_not_mutated(&block, &txids, height, &self.params).is_err() {
+        let witnesses = WitnessRoot::of(&block);
+        if block.block_hash() != hash || check_not_mutated(&block, &txids, witnesses, height, &self.params).is_err() {
             return Err(damaged());
         }
         Ok(Some((Arc::new(block), txids)))
@@ -245,7 +246,7 @@ impl Chain {
     pub fn coin(&self, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         let view = self.read();
         match view.coins.get(outpoint) {
-            Some(known) => Ok(known.cloned()),
+            Some(known) => Ok(known),
             None => self.db.coin(Set::Active, outpoint),
         }
     }

@@ -1,66 +1,110 @@
 //! Coins in memory over those in the database, as Core's `CCoinsViewCache`: what changed is written in one batch.
 
+use crate::compress::write_coin_of;
 use crate::db::{TxPos, coin_key};
 use crate::index::Id;
-use bitcoin::{Block, OutPoint, Txid};
+use bitcoin::hashes::Hash;
+use bitcoin::{Amount, Block, OutPoint, Script, ScriptBuf, TxOut, Txid};
 use cairn_consensus::coins::{BlockUndo, Coin};
 use cairn_consensus::connect::is_unspendable;
+use rayon::prelude::*;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-/// Memory of one cached coin besides its script, bytes: key, entry and the table's slack.
+/// Memory of one cached coin besides a long script, bytes: key, entry and the table's slack.
 const COIN_BYTES: usize = 36 + 56 + 20;
 /// Memory of one pending row of the transaction index, bytes.
 const TX_BYTES: usize = 32 + 12 + 12;
+/// Longest script that is kept in its entry, bytes: all standard ones but those with bare keys.
+const SHORT_SCRIPT: usize = 38;
+/// The cache is so many tables by the first bits of the transaction's id: none becomes so large that its growth is felt, and
+/// threads can share them out. A power of two.
+const SHARDS: usize = 16;
 
-/// A cached coin.
+/// Keys are ids that anybody can search for, so that the hash has a secret of its own.
+type Table<K, V> = HashMap<K, V, ahash::RandomState>;
+
+/// A script, in most cases without memory of its own.
+#[derive(Debug)]
+enum CachedScript {
+    Short(u8, [u8; SHORT_SCRIPT]),
+    Long(Box<[u8]>),
+}
+
+impl CachedScript {
+    fn new(script: &Script) -> Self {
+        let bytes = script.as_bytes();
+        if bytes.len() > SHORT_SCRIPT {
+            return Self::Long(bytes.into());
+        }
+        let mut short = [0; SHORT_SCRIPT];
+        short[..bytes.len()].copy_from_slice(bytes);
+        Self::Short(bytes.len() as u8, short)
+    }
+
+    fn as_script(&self) -> &Script {
+        Script::from_bytes(match self {
+            Self::Short(length, bytes) => &bytes[..usize::from(*length)],
+            Self::Long(bytes) => bytes,
+        })
+    }
+
+    /// Memory of its own, bytes.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Short(..) => 0,
+            Self::Long(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A coin as the cache holds it.
+#[derive(Debug)]
+pub(crate) struct CachedCoin {
+    value: Amount,
+    script: CachedScript,
+    height: u32,
+    coinbase: bool,
+}
+
+impl CachedCoin {
+    fn new(output: &TxOut, height: u32, coinbase: bool) -> Self {
+        Self { value: output.value, script: CachedScript::new(&output.script_pubkey), height, coinbase }
+    }
+
+    fn coin(&self) -> Coin {
+        let script_pubkey = ScriptBuf::from_bytes(self.script.as_script().as_bytes().to_vec());
+        Coin { output: TxOut { value: self.value, script_pubkey }, height: self.height, coinbase: self.coinbase }
+    }
+
+    /// Writes it as the database holds it.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        write_coin_of(out, self.height, self.coinbase, self.value, self.script.as_script());
+    }
+}
+
+/// What the cache knows of an output.
 #[derive(Debug)]
 struct Cached {
     /// `None` once spent.
-    coin: Option<Coin>,
+    coin: Option<CachedCoin>,
     /// Differs from the database.
     dirty: bool,
     /// The database has no coin here, so that a spent one need not be deleted there.
     fresh: bool,
 }
 
-/// The cache.
+/// One of the cache's tables.
 #[derive(Debug, Default)]
-pub(crate) struct CoinCache {
-    coins: HashMap<OutPoint, Cached>,
-    /// Whether there is a transaction index.
-    indexed: bool,
-    /// Its rows that are not written yet.
-    transactions: HashMap<Txid, TxPos>,
+struct Shard {
+    coins: Table<OutPoint, Cached>,
     script_bytes: usize,
 }
 
-impl CoinCache {
-    /// An empty cache, which keeps rows of the transaction index too if it is `indexed`.
-    pub(crate) fn new(indexed: bool) -> Self {
-        Self { indexed, ..Self::default() }
-    }
-
-    /// The coin if the cache knows of it: `Some(None)` is a coin that is spent, `None` asks the database.
-    pub(crate) fn get(&self, outpoint: &OutPoint) -> Option<Option<&Coin>> {
-        self.coins.get(outpoint).map(|cached| cached.coin.as_ref())
-    }
-
-    pub(crate) fn transaction(&self, txid: &Txid) -> Option<TxPos> {
-        self.transactions.get(txid).copied()
-    }
-
-    /// Memory in bytes, roughly.
-    pub(crate) fn bytes(&self) -> usize {
-        self.coins.len() * COIN_BYTES + self.script_bytes + self.transactions.len() * TX_BYTES
-    }
-
+impl Shard {
     /// Adds an unspent coin. `overwrite` says that the database may hold one there already.
-    fn add(&mut self, outpoint: OutPoint, coin: Coin, overwrite: bool) {
-        if is_unspendable(&coin.output.script_pubkey) {
-            return;
-        }
-        self.script_bytes += coin.output.script_pubkey.len();
+    fn add(&mut self, outpoint: OutPoint, coin: CachedCoin, overwrite: bool) {
+        self.script_bytes += coin.script.bytes();
         match self.coins.entry(outpoint) {
             Entry::Vacant(place) => {
                 place.insert(Cached { coin: Some(coin), dirty: true, fresh: !overwrite });
@@ -70,7 +114,7 @@ impl CoinCache {
                 // A spent coin whose deletion is not written yet is still in the database.
                 let fresh = cached.fresh || (!overwrite && cached.coin.is_none() && !cached.dirty);
                 let old = cached.coin.replace(coin);
-                self.script_bytes -= old.map_or(0, |old| old.output.script_pubkey.len());
+                self.script_bytes -= old.map_or(0, |old| old.script.bytes());
                 (cached.dirty, cached.fresh) = (true, fresh);
             }
         }
@@ -84,7 +128,7 @@ impl CoinCache {
             }
             Entry::Occupied(mut place) => {
                 let old = place.get_mut().coin.take();
-                self.script_bytes -= old.map_or(0, |old| old.output.script_pubkey.len());
+                self.script_bytes -= old.map_or(0, |old| old.script.bytes());
                 if place.get().fresh {
                     place.remove();
                 } else {
@@ -94,23 +138,83 @@ impl CoinCache {
         }
     }
 
-    /// Does what a valid block does: spends, creates, and remembers where its transactions lie.
-    pub(crate) fn connect(&mut self, block: &Block, txids: &[Txid], id: Id, height: u32) {
+    /// Does what a block does to the coins of shard `number`.
+    fn connect(&mut self, number: usize, block: &Block, txids: &[Txid], height: u32) {
+        for (n, (tx, txid)) in block.txdata.iter().zip(txids).enumerate() {
+            let coinbase = n == 0;
+            if !coinbase {
+                let spent = tx.input.iter().map(|input| input.previous_output);
+                spent.filter(|outpoint| shard_of(&outpoint.txid) == number).for_each(|outpoint| self.spend(outpoint));
+            }
+            if shard_of(txid) != number {
+                continue;
+            }
+            for (vout, output) in (0..).zip(&tx.output).filter(|(_, output)| !is_unspendable(&output.script_pubkey)) {
+                // As Core: only coinbases could ever repeat an older transaction (before BIP 34).
+                let coin = CachedCoin::new(output, height, coinbase);
+                self.add(OutPoint { txid: *txid, vout }, coin, coinbase);
+            }
+        }
+    }
+}
+
+/// Which table an output's coin is in.
+fn shard_of(txid: &Txid) -> usize {
+    usize::from(txid.as_byte_array()[0]) % SHARDS
+}
+
+/// The cache.
+#[derive(Debug, Default)]
+pub(crate) struct CoinCache {
+    shards: [Shard; SHARDS],
+    /// Whether there is a transaction index.
+    indexed: bool,
+    /// Its rows that are not written yet.
+    transactions: Table<Txid, TxPos>,
+}
+
+/// A coin's key in the database, and the coin unless it is spent.
+pub(crate) type DirtyCoin<'a> = ([u8; 36], Option<&'a CachedCoin>);
+
+impl CoinCache {
+    /// An empty cache, which keeps rows of the transaction index too if it is `indexed`.
+    pub(crate) fn new(indexed: bool) -> Self {
+        Self { indexed, ..Self::default() }
+    }
+
+    /// The coin if the cache knows of it: `Some(None)` is a coin that is spent, `None` asks the database.
+    pub(crate) fn get(&self, outpoint: &OutPoint) -> Option<Option<Coin>> {
+        let cached = self.shards[shard_of(&outpoint.txid)].coins.get(outpoint)?;
+        Some(cached.coin.as_ref().map(CachedCoin::coin))
+    }
+
+    pub(crate) fn transaction(&self, txid: &Txid) -> Option<TxPos> {
+        self.transactions.get(txid).copied()
+    }
+
+    /// Memory in bytes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let coins: usize = self.shards.iter().map(|shard| shard.coins.len() * COIN_BYTES + shard.script_bytes).sum();
+        coins + self.transactions.len() * TX_BYTES
+    }
+
+    /// Does what a valid block does: spends, creates, and remembers where its transactions lie; on the threads of `pool`.
+    pub(crate) fn connect(
+        &mut self,
+        block: &Block,
+        txids: &[Txid],
+        id: Id,
+        height: u32,
+        pool: Option<&rayon::ThreadPool>,
+    ) {
         if self.indexed {
             self.transactions.extend(tx_positions(block, txids, id));
         }
-        for (n, (tx, &txid)) in block.txdata.iter().zip(txids).enumerate() {
-            let coinbase = n == 0;
-            if !coinbase {
-                for input in &tx.input {
-                    self.spend(input.previous_output);
-                }
-            }
-            for (vout, output) in (0..).zip(&tx.output) {
-                let coin = Coin { output: output.clone(), height, coinbase };
-                // As Core: only coinbases could ever repeat an older transaction (before BIP 34).
-                self.add(OutPoint { txid, vout }, coin, coinbase);
-            }
+        let shards = &mut self.shards;
+        let connect = |(number, shard): (usize, &mut Shard)| shard.connect(number, block, txids, height);
+        match pool {
+            Some(pool) => pool.install(|| shards.par_iter_mut().enumerate().for_each(connect)),
+            None => shards.iter_mut().enumerate().for_each(connect),
         }
     }
 
@@ -119,24 +223,28 @@ impl CoinCache {
         let mut spent = undo.0;
         for (n, tx) in block.txdata.iter().enumerate().rev() {
             let txid = tx.compute_txid();
+            let shard = &mut self.shards[shard_of(&txid)];
             for (vout, output) in (0..).zip(&tx.output) {
                 if !is_unspendable(&output.script_pubkey) {
-                    self.spend(OutPoint { txid, vout });
+                    shard.spend(OutPoint { txid, vout });
                 }
             }
             if n > 0 {
                 let coins = spent.pop().unwrap_or_default().0;
                 for (input, coin) in tx.input.iter().zip(coins).rev() {
+                    let (outpoint, coin) =
+                        (input.previous_output, CachedCoin::new(&coin.output, coin.height, coin.coinbase));
                     // The coin's deletion may not have reached the database: it is not known to be missing there.
-                    self.add(input.previous_output, coin, true);
+                    self.shards[shard_of(&outpoint.txid)].add(outpoint, coin, true);
                 }
             }
         }
     }
 
     /// What the database does not have yet, in the order of its keys.
-    pub(crate) fn dirty(&self) -> Vec<([u8; 36], Option<&Coin>)> {
-        let dirty = self.coins.iter().filter(|(_, cached)| cached.dirty);
+    pub(crate) fn dirty(&self) -> Vec<DirtyCoin<'_>> {
+        let coins = self.shards.iter().flat_map(|shard| &shard.coins);
+        let dirty = coins.filter(|(_, cached)| cached.dirty);
         let mut dirty: Vec<_> = dirty.map(|(outpoint, cached)| (coin_key(outpoint), cached.coin.as_ref())).collect();
         dirty.sort_unstable_by_key(|(key, _)| *key);
         dirty
@@ -151,16 +259,18 @@ impl CoinCache {
 
     /// Everything is in the database now. Coins stay cached unless they fill more than `keep` bytes.
     pub(crate) fn written(&mut self, keep: usize) {
-        self.transactions = HashMap::new();
+        self.transactions = Table::default();
         if self.bytes() > keep {
             *self = Self::new(self.indexed);
             return;
         }
-        self.coins.retain(|_, cached| {
-            (cached.dirty, cached.fresh) = (false, false);
-            cached.coin.is_some()
-        });
-        self.coins.shrink_to_fit();
+        for Shard { coins, .. } in &mut self.shards {
+            coins.retain(|_, cached| {
+                (cached.dirty, cached.fresh) = (false, false);
+                cached.coin.is_some()
+            });
+            coins.shrink_to_fit();
+        }
     }
 }
 
@@ -182,14 +292,18 @@ fn compact_size_length(n: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bitcoin::hashes::Hash;
-    use bitcoin::{Amount, ScriptBuf, TxOut};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    /// Some have short scripts and some long ones.
     fn coin(value: u64) -> Coin {
-        let output = TxOut { value: Amount::from_sat(value), script_pubkey: ScriptBuf::from_bytes(vec![0x51]) };
-        Coin { output, height: 1, coinbase: false }
+        let script = ScriptBuf::from_bytes(vec![0x51; value as usize % 50]);
+        let output = TxOut { value: Amount::from_sat(value), script_pubkey: script };
+        Coin { output, height: 1, coinbase: value % 3 == 0 }
+    }
+
+    fn cached(coin: &Coin) -> CachedCoin {
+        CachedCoin::new(&coin.output, coin.height, coin.coinbase)
     }
 
     proptest! {
@@ -199,24 +313,25 @@ mod tests {
             let mut cache = CoinCache::default();
             let mut database: BTreeMap<[u8; 36], Coin> = BTreeMap::new();
             let mut model: BTreeMap<u32, Coin> = BTreeMap::new();
-            let place = |vout| OutPoint { txid: Txid::all_zeros(), vout };
+            // In several tables.
+            let place = |vout| OutPoint { txid: Txid::from_byte_array([vout as u8 / 2; 32]), vout };
             for (step, vout, value) in steps {
                 match step {
                     0 | 1 => {
                         if let std::collections::btree_map::Entry::Vacant(slot) = model.entry(vout) {
                             slot.insert(coin(value));
-                            cache.add(place(vout), coin(value), step == 1);
+                            cache.shards[shard_of(&place(vout).txid)].add(place(vout), cached(&coin(value)), step == 1);
                         }
                     }
                     2 => {
                         if model.remove(&vout).is_some() {
-                            cache.spend(place(vout));
+                            cache.shards[shard_of(&place(vout).txid)].spend(place(vout));
                         }
                     }
                     _ => {
                         for (key, change) in cache.dirty() {
                             match change {
-                                Some(coin) => drop(database.insert(key, coin.clone())),
+                                Some(coin) => drop(database.insert(key, coin.coin())),
                                 None => drop(database.remove(&key)),
                             }
                         }
@@ -227,12 +342,14 @@ mod tests {
                 for vout in 0..6 {
                     let seen = match cache.get(&place(vout)) {
                         Some(known) => known,
-                        None => database.get(&coin_key(&place(vout))),
+                        None => database.get(&coin_key(&place(vout))).cloned(),
                     };
-                    prop_assert_eq!(seen, model.get(&vout));
+                    prop_assert_eq!(seen.as_ref(), model.get(&vout));
                 }
-                let scripts: usize = cache.coins.values().flat_map(|c| &c.coin).map(|c| c.output.script_pubkey.len()).sum();
-                prop_assert_eq!(cache.script_bytes, scripts);
+                for shard in &cache.shards {
+                    let scripts: usize = shard.coins.values().flat_map(|c| &c.coin).map(|c| c.script.bytes()).sum();
+                    prop_assert_eq!(shard.script_bytes, scripts);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 use bitcoin::hashes::Hash;
 use bitcoin::opcodes::all::OP_CHECKSIG;
 use bitcoin::secp256k1::PublicKey;
-use bitcoin::{Amount, PubkeyHash, ScriptBuf, ScriptHash, TxOut};
+use bitcoin::{Amount, PubkeyHash, Script, ScriptBuf, ScriptHash, TxOut};
 use cairn_consensus::coins::Coin;
 
 /// Scripts with an encoding of their own (`ScriptCompression::nSpecialScripts`).
@@ -98,7 +98,7 @@ fn decompress_amount(x: u64) -> Result<u64, Malformed> {
     n.and_then(|n| n.checked_mul(10u64.pow(exponent))).ok_or(Malformed)
 }
 
-fn write_script(out: &mut Vec<u8>, script: &bitcoin::Script) {
+fn write_script(out: &mut Vec<u8>, script: &Script) {
     let bytes = script.as_bytes();
     if script.is_p2pkh() {
         out.push(0);
@@ -168,9 +168,9 @@ fn read_script(input: &mut &[u8]) -> Result<ScriptBuf, Malformed> {
     }
 }
 
-fn write_output(out: &mut Vec<u8>, output: &TxOut) {
-    write_varint(out, compress_amount(output.value.to_sat()));
-    write_script(out, &output.script_pubkey);
+fn write_output(out: &mut Vec<u8>, value: Amount, script: &Script) {
+    write_varint(out, compress_amount(value.to_sat()));
+    write_script(out, script);
 }
 
 fn read_output(input: &mut &[u8]) -> Result<TxOut, Malformed> {
@@ -185,8 +185,13 @@ fn read_code(input: &mut &[u8]) -> Result<(u32, bool), Malformed> {
 
 /// A coin as Core's coin database holds it.
 pub(crate) fn write_coin(out: &mut Vec<u8>, coin: &Coin) {
-    write_varint(out, u64::from(coin.height) << 1 | u64::from(coin.coinbase));
-    write_output(out, &coin.output);
+    write_coin_of(out, coin.height, coin.coinbase, coin.output.value, &coin.output.script_pubkey);
+}
+
+/// [`write_coin`] of a coin in parts.
+pub(crate) fn write_coin_of(out: &mut Vec<u8>, height: u32, coinbase: bool, value: Amount, script: &Script) {
+    write_varint(out, u64::from(height) << 1 | u64::from(coinbase));
+    write_output(out, value, script);
 }
 
 /// Reads a whole coin: nothing may follow it.
@@ -208,7 +213,7 @@ pub(crate) fn write_undo_coin(out: &mut Vec<u8>, coin: &Coin) {
     if coin.height > 0 {
         out.push(0);
     }
-    write_output(out, &coin.output);
+    write_output(out, coin.output.value, &coin.output.script_pubkey);
 }
 
 /// Reads [`write_undo_coin`]'s form.

@@ -3,6 +3,7 @@
 //! The engine is redb (`docs/decisions/0002-coin-store.md`).
 
 use crate::append::Ends;
+use crate::coins::DirtyCoin;
 use crate::compress::{read_coin, write_coin};
 use crate::disk;
 use crate::error::ChainError;
@@ -81,7 +82,7 @@ impl Set {
 pub(crate) struct CoinChanges<'a> {
     pub(crate) set: Set,
     /// Coins to write, `None` deletes; in the order of their keys, which the tree takes fastest.
-    pub(crate) coins: Vec<([u8; 36], Option<&'a Coin>)>,
+    pub(crate) coins: Vec<DirtyCoin<'a>>,
     pub(crate) transactions: Vec<(&'a Txid, TxPos)>,
     /// The block that `coins` bring the table to.
     pub(crate) marker: BlockHash,
@@ -453,7 +454,7 @@ fn write(txn: &redb::WriteTransaction, batch: &Batch<'_>) -> Result<(), redb::Er
             match coin {
                 Some(coin) => {
                     bytes.clear();
-                    write_coin(&mut bytes, coin);
+                    coin.write(&mut bytes);
                     coins.insert(key, bytes.as_slice())?;
                 }
                 None => drop(coins.remove(key)?),

@@ -13,7 +13,7 @@ use crate::scan::Scan;
 use crate::writer::Writer;
 use bitcoin::consensus::deserialize;
 use bitcoin::{Block, BlockHash};
-use cairn_consensus::block::{Checks, check_block, txids};
+use cairn_consensus::block::{Checks, WitnessRoot, check_block, txids};
 use cairn_consensus::error::BlockRejectKind;
 use std::collections::HashMap;
 
@@ -105,7 +105,7 @@ impl Chain {
             return Ok(false);
         }
         if id != 0 {
-            self.check_place(writer, id, block)?;
+            self.check_place(writer, id, block, WitnessRoot::of(block))?;
         }
         self.receive_transactions(writer, id, block, at);
         Ok(true)

@@ -23,7 +23,7 @@
 //! | `lock` | one process a directory, of one network and a known format |
 //! | `prune` | deleting block files that are no longer wanted |
 //! | `rules` | which rule of `consensus` is asked when |
-//! | `scripts` | a block's scripts on all cores, beside all else |
+//! | `scripts`, `fetch` | checking a block, and reading its coins, on all cores |
 //! | `testing` | with the feature `testing`: blocks for tests of this and other rooms |
 //!
 //! A directory holds `LOCK`, `FORMAT`, `blocks/` (`blkNNNNN.dat`, `revNNNNN.dat`, `xor.dat`) and `chainstate/`.
@@ -41,6 +41,7 @@ mod compress;
 mod db;
 mod disk;
 mod error;
+mod fetch;
 mod files;
 mod import;
 mod index;

@@ -5,7 +5,7 @@ use crate::error::ChainError;
 use crate::index::{Id, Index};
 use bitcoin::block::Header;
 use bitcoin::{Block, OutPoint, Txid};
-use cairn_consensus::block::contextual_check_block;
+use cairn_consensus::block::{WitnessRoot, contextual_check_block};
 use cairn_consensus::coins::{Coin, CoinView};
 use cairn_consensus::connect::{AncestorTimes, ConnectError, Connected, Place, ScriptCheck, connect_block};
 use cairn_consensus::error::{BlockReject, BlockRejectKind};
@@ -70,11 +70,12 @@ pub(crate) fn check_header_in_place(
 /// Core's `ContextualCheckBlock` for a block after `parent`.
 pub(crate) fn check_block_in_place(
     block: &Block,
+    witnesses: WitnessRoot,
     params: &Params,
     index: &Index,
     parent: Id,
 ) -> Result<(), BlockReject> {
-    contextual_check_block(block, &Branch { index, tip: parent }, params)
+    contextual_check_block(block, witnesses, &Branch { index, tip: parent }, params)
 }
 
 /// What a block at `height` does to `coins`, those of the active chain's block before it. Its scripts go to `check`.

@@ -1,20 +1,22 @@
-//! Checking the scripts of a block on all cores, beside all else that is asked of it.
+//! Checking a block on all cores: its ids and roots, and its scripts beside all else that is asked of it.
 
 use crate::chain::{Chain, StoredBlock};
 use crate::error::ChainError;
+use crate::fetch::Fetched;
 use crate::rules;
 use bitcoin::{Block, Transaction, Txid};
-use cairn_consensus::block::txids;
+use cairn_consensus::block::{Checks, WitnessRoot, check_block, txids};
 use cairn_consensus::coins::CoinView;
 use cairn_consensus::connect::{ConnectError, Connected, ScriptCheck};
 use cairn_consensus::error::BlockReject;
+use cairn_consensus::header::check_header;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// From so many inputs on, a block's scripts go to all cores; fewer are done before threads would have woken.
 const PARALLEL_INPUTS: usize = 16;
-/// From so many transactions on, all cores compute their ids.
+/// From so many transactions on, all cores check a block.
 const PARALLEL_TRANSACTIONS: usize = 256;
 /// Most threads for scripts, as Core's `MAX_SCRIPTCHECK_THREADS`.
 const MAX_SCRIPT_THREADS: usize = 15;
@@ -80,6 +82,23 @@ impl Chain {
         block: &Arc<Block>,
         txids: &[Txid],
         height: u32,
+        coins: &(impl CoinView<Error = ChainError> + Sync),
+        scripts: Scripts,
+    ) -> Result<Connected, ConnectError<ChainError>> {
+        match self.pool_for(block) {
+            None => self.connect_with(block, txids, height, coins, scripts),
+            Some(pool) => {
+                let coins = Fetched::new(coins, block, txids, pool);
+                self.connect_with(block, txids, height, &coins, scripts)
+            }
+        }
+    }
+
+    fn connect_with(
+        &self,
+        block: &Arc<Block>,
+        txids: &[Txid],
+        height: u32,
         coins: &impl CoinView<Error = ChainError>,
         scripts: Scripts,
     ) -> Result<Connected, ConnectError<ChainError>> {
@@ -111,14 +130,29 @@ impl Chain {
         Ok(connected)
     }
 
-    /// A block and its transactions' ids, which all cores compute if there are many.
-    pub(crate) fn with_txids(&self, block: Arc<Block>) -> StoredBlock {
-        let pool = if block.txdata.len() >= PARALLEL_TRANSACTIONS { self.script_pool() } else { None };
-        let txids = match pool {
-            None => txids(&block),
-            Some(pool) => pool.install(|| block.txdata.par_iter().map(Transaction::compute_txid).collect()),
+    /// Checks what needs no context, on all cores if the block is large. What is computed for that is kept for later.
+    pub(crate) fn check_alone(&self, block: Arc<Block>) -> Result<(StoredBlock, WitnessRoot), BlockReject> {
+        let check = |txids: &[Txid]| check_block(&block, txids, &self.params, Checks::ALL);
+        let Some(pool) = self.pool_for(&block) else {
+            let txids = txids(&block);
+            check(&txids)?;
+            let witnesses = WitnessRoot::of(&block);
+            return Ok(((block, txids), witnesses));
         };
-        (block, txids)
+        // Nobody makes all cores work without work of their own.
+        check_header(&block.header, &self.params)?;
+        let checked = || {
+            let txids: Vec<Txid> = block.txdata.par_iter().map(Transaction::compute_txid).collect();
+            check(&txids).map(|()| txids)
+        };
+        let (checked, witnesses) = pool.join(checked, || WitnessRoot::of(&block));
+        let txids = checked?;
+        Ok(((block, txids), witnesses))
+    }
+
+    /// The threads for a block that is large enough.
+    pub(crate) fn pool_for(&self, block: &Block) -> Option<&rayon::ThreadPool> {
+        if block.txdata.len() >= PARALLEL_TRANSACTIONS { self.script_pool() } else { None }
     }
 
     /// `None` on one core, or where threads cannot be had: the writer then does the work itself.

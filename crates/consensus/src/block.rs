@@ -110,13 +110,19 @@ fn check_merkle_root(block: &Block, txids: &[Txid]) -> Result<(), BlockReject> {
 }
 
 /// Checks that transactions and witnesses are those that the header of the block at `height` commits to: asked of a
-/// block that was accepted once and is read from a disk again. `txids` are those of [`txids`].
+/// block that was accepted once and is read from a disk again. `txids` are those of [`txids`], `witnesses` is the block's.
 ///
 /// # Errors
 /// Only those that condemn the data, not the header: see [`check_block`] and [`contextual_check_block`].
-pub fn check_not_mutated(block: &Block, txids: &[Txid], height: u32, params: &Params) -> Result<(), BlockReject> {
+pub fn check_not_mutated(
+    block: &Block,
+    txids: &[Txid],
+    witnesses: WitnessRoot,
+    height: u32,
+    params: &Params,
+) -> Result<(), BlockReject> {
     check_merkle_root(block, txids)?;
-    check_witness(block, height >= params.segwit_height)
+    check_witness(block, witnesses, height >= params.segwit_height)
 }
 
 /// Bytes of a block without and with witnesses.
@@ -131,12 +137,17 @@ pub fn block_weight(block: &Block) -> usize {
     base * (WITNESS_SCALE_FACTOR - 1) + total
 }
 
-/// Checks a block after `chain`.
+/// Checks a block after `chain`. `witnesses` is the block's.
 ///
 /// # Errors
 /// `bad-txns-nonfinal`, `bad-cb-height`, `bad-witness-nonce-size`, `bad-witness-merkle-match` and `unexpected-witness` (which
 /// condemn the data, not the header), `bad-blk-weight`.
-pub fn contextual_check_block(block: &Block, chain: &impl Ancestors, params: &Params) -> Result<(), BlockReject> {
+pub fn contextual_check_block(
+    block: &Block,
+    witnesses: WitnessRoot,
+    chain: &impl Ancestors,
+    params: &Params,
+) -> Result<(), BlockReject> {
     let height = chain.height() + 1;
     // BIP 113: lock times are compared with the median time past.
     let cutoff = if height >= params.csv_height { chain.median_time_past() } else { block.header.time };
@@ -151,7 +162,7 @@ pub fn contextual_check_block(block: &Block, chain: &impl Ancestors, params: &Pa
             return Err(consensus("bad-cb-height", "block height mismatch in coinbase"));
         }
     }
-    check_witness(block, height >= params.segwit_height)?;
+    check_witness(block, witnesses, height >= params.segwit_height)?;
     if block_weight(block) > MAX_BLOCK_WEIGHT {
         return Err(consensus("bad-blk-weight", "ContextualCheckBlock : weight limit failed"));
     }
@@ -163,9 +174,29 @@ pub fn coinbase_height(height: u32) -> ScriptBuf {
     script::Builder::new().push_int(i64::from(height)).into_script()
 }
 
+/// What the witnesses of a block come to: computed once, on whichever thread has time, and handed to whoever checks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WitnessRoot(Option<Commitment>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Commitment {
+    /// The output of the coinbase that holds it.
+    position: usize,
+    /// Root over the witness ids.
+    root: Node,
+}
+
+impl WitnessRoot {
+    /// That of a block; of one that commits to no witnesses nothing needs to be computed.
+    pub fn of(block: &Block) -> Self {
+        let position = witness_commitment_position(block);
+        Self(position.map(|position| Commitment { position, root: witness_root(block) }))
+    }
+}
+
 /// Core's `CheckWitnessMalleation`.
-fn check_witness(block: &Block, expect_commitment: bool) -> Result<(), BlockReject> {
-    if expect_commitment && let Some(position) = witness_commitment_position(block) {
+fn check_witness(block: &Block, witnesses: WitnessRoot, expect_commitment: bool) -> Result<(), BlockReject> {
+    if expect_commitment && let WitnessRoot(Some(Commitment { position, root })) = witnesses {
         let coinbase = &block.txdata[0];
         let witness = &coinbase.input[0].witness;
         let reserved = match witness.nth(0) {
@@ -177,7 +208,7 @@ fn check_witness(block: &Block, expect_commitment: bool) -> Result<(), BlockReje
                 ));
             }
         };
-        let commitment = commitment_hash(witness_root(block), reserved);
+        let commitment = commitment_hash(root, reserved);
         if coinbase.output[position].script_pubkey.as_bytes()[6..38] != commitment {
             return Err(mutated(
                 "bad-witness-merkle-match",

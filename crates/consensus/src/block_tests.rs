@@ -16,7 +16,7 @@ fn alone(block: &Block) -> Result<(), BlockReject> {
 }
 
 fn placed(block: &Block) -> Result<(), BlockReject> {
-    contextual_check_block(block, &Headers(HEIGHT - 1), &regtest())
+    contextual_check_block(block, WitnessRoot::of(block), &Headers(HEIGHT - 1), &regtest())
 }
 
 #[track_caller]
@@ -110,7 +110,7 @@ fn lock_times_are_judged_by_the_median_time_past() {
     // Before BIP 113 the block's own time counted.
     block.txdata[1].lock_time = LockTime::from_consensus(median);
     let before = Params { csv_height: HEIGHT + 1, ..regtest() };
-    contextual_check_block(&block, &Headers(HEIGHT - 1), &before).expect("valid then");
+    contextual_check_block(&block, WitnessRoot::of(&block), &Headers(HEIGHT - 1), &before).expect("valid then");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn coinbases_carry_their_height() {
     block.txdata[0] = coinbase(HEIGHT + 1, vec![output(1)]);
     refused(placed(&block), Consensus, "bad-cb-height");
     let before = Params { bip34_height: HEIGHT + 1, ..regtest() };
-    contextual_check_block(&block, &Headers(HEIGHT - 1), &before).expect("not yet a rule");
+    contextual_check_block(&block, WitnessRoot::of(&block), &Headers(HEIGHT - 1), &before).expect("not yet a rule");
     for (height, script) in [(1u32, vec![0x51]), (16, vec![0x60]), (17, vec![1, 17]), (128, vec![2, 128, 0])] {
         assert_eq!(coinbase_height(height).into_bytes(), script);
     }
@@ -149,7 +149,11 @@ fn witnesses_are_committed_to() {
     refused(placed(&two), Mutated, "bad-witness-merkle-match");
     // Before segwit a commitment is an output like any other.
     let before = Params { segwit_height: HEIGHT + 1, ..regtest() };
-    refused(contextual_check_block(&committed, &Headers(HEIGHT - 1), &before), Mutated, "unexpected-witness");
+    refused(
+        contextual_check_block(&committed, WitnessRoot::of(&committed), &Headers(HEIGHT - 1), &before),
+        Mutated,
+        "unexpected-witness",
+    );
 }
 
 #[test]
