@@ -1,4 +1,4 @@
-//! Starts `cairn up` in a directory of its own, asks it things, stops it.
+//! Starts `cairn up` or `cairn node` in a directory of its own, asks it things, stops it.
 
 use serde_json::{Value, json};
 use std::io::Read;
@@ -27,14 +27,15 @@ fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("CAIRN_") || text.starts_with("BITCOIN_API") || text == "DATABASE_URL" {
+        let ours = ["CAIRN_", "BITCOIN_API", "NODE_"].iter().any(|prefix| text.starts_with(prefix));
+        if ours || text == "DATABASE_URL" {
             command.env_remove(&name);
         }
     }
     command
 }
 
-/// A running `cairn up`, killed when it goes out of scope.
+/// A running server, killed when it goes out of scope.
 pub(crate) struct Cairn {
     child: Child,
 }
@@ -52,6 +53,10 @@ fn free_ports() -> (u16, u16) {
     let bind = || TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     let (a, b) = (bind(), bind());
     (a.local_addr().expect("bound").port(), b.local_addr().expect("bound").port())
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
 }
 
 impl Server {
@@ -75,14 +80,17 @@ impl Server {
 
     /// `cairn up` with more arguments, not waited for.
     pub(crate) fn spawn(&self, block_time: &str, more: &[&str]) -> Child {
-        self.command(&["up", "--block-time", block_time])
-            .args(["--http", &format!("127.0.0.1:{}", self.http), "--rpc", &format!("127.0.0.1:{}", self.rpc)])
-            .args(more)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts")
+        let mut command = self.command(&["up", "--block-time", block_time]);
+        command.args(["--http", &address(self.http), "--rpc", &address(self.rpc)]).args(more);
+        spawn(command)
+    }
+
+    /// `cairn node` with more arguments. Without `--web` its HTTP is health and metrics.
+    pub(crate) fn node_command(&self, more: &[&str]) -> Command {
+        let (http, rpc) = (address(self.http), address(self.rpc));
+        let mut command = self.command(&["node", "--http", &http, "--metrics", &http, "--rpc", &rpc]);
+        command.args(more);
+        command
     }
 
     /// `cairn up`, ready.
@@ -92,12 +100,21 @@ impl Server {
 
     /// `cairn up` with more arguments, ready.
     pub(crate) fn up_with(&self, block_time: &str, more: &[&str]) -> Cairn {
-        let mut child = self.spawn(block_time, more);
+        self.ready(self.spawn(block_time, more))
+    }
+
+    /// `cairn node` with more arguments, ready.
+    pub(crate) fn node(&self, more: &[&str]) -> Cairn {
+        self.ready(spawn(self.node_command(more)))
+    }
+
+    /// A server of these ports, ready.
+    pub(crate) fn ready(&self, mut child: Child) -> Cairn {
         drain(&mut child);
         let mut running = Cairn { child };
         eventually("ready", || {
             let ended = running.child.try_wait().expect("our child");
-            assert!(ended.is_none(), "cairn up ended: {ended:?}");
+            assert!(ended.is_none(), "it ended: {ended:?}");
             (get(&self.url("/api/health/ready")).0 == 200).then_some(())
         });
         running
@@ -161,6 +178,11 @@ impl Drop for Cairn {
 pub(crate) fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill runs");
     assert!(status.success(), "kill -{name} {pid}");
+}
+
+/// Starts a server without waiting for it.
+pub(crate) fn spawn(mut command: Command) -> Child {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program starts")
 }
 
 /// Waits for a program that must refuse to start; returns its exit code and what it said.

@@ -2,7 +2,7 @@
 //!
 //! | module | shows |
 //! |---|---|
-//! | `harness` | starts `cairn up` in a directory of its own, asks it things, stops it |
+//! | `harness` | starts `cairn up` or `cairn node` in a directory of its own, asks it things, stops it |
 //! | `stamping` | stamp, wait, verify; a flipped byte in the file or the proof |
 //! | `ots_client` | the `ots` client from PyPI against our calendar and node, and our proofs in its hands |
 //! | `kill` | SIGKILL at random moments under concurrent clients |
@@ -10,6 +10,7 @@
 //! | `bad_input` | each bad input has its clear error and loses nothing |
 //! | `block_files` | an index that is lost or does not match its files, and pruning |
 //! | `wallet` | a payment outlives the process that sent it |
+//! | `node` | `cairn node`: alone, as a miner, with the HTTP API |
 //! | `lifecycle` | locks, ports, signals, data directories of others |
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -19,6 +20,7 @@ mod block_files;
 mod harness;
 mod kill;
 mod lifecycle;
+mod node;
 mod ots_client;
 mod reorganisation;
 mod stamping;

@@ -8,9 +8,9 @@
 //! | [`http`] | the HTTP routes |
 //! | [`rpc`] | JSON-RPC |
 //!
-//! The binary boots it with [`serve_http`] and [`serve_rpc`]. It has no logic: it authenticates, validates, calls a room
-//! and renders. It may not know SQL, and it may not block the event loop: what reads disks or validates goes to blocking
-//! threads.
+//! The binary boots it with [`serve_http`] and [`serve_rpc`]; a node without services has [`serve_monitoring`] instead of
+//! the former. It has no logic: it authenticates, validates, calls a room and renders. It may not know SQL, and it may not
+//! block the event loop: what reads disks or validates goes to blocking threads.
 
 pub mod config;
 pub mod http;
@@ -24,8 +24,11 @@ pub use keys::{KeyError, check_exposure, load_or_create_key};
 pub use rpc::auth::Cookie;
 pub use state::AppState;
 
+use cairn_node::Node;
 use rpc::auth::Credentials;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -57,25 +60,41 @@ pub async fn serve_http(listener: TcpListener, state: AppState, shutdown: Cancel
         closing.cancel();
     };
     let router = http::router(state);
-    let (served, ()) = tokio::join!(serve::serve(listener, router, shutdown.clone(), drain), close);
+    let served = serve::serve(listener, router, shutdown.clone(), drain);
+    let (served, (), ()) = tokio::join!(served, close, http::metrics::upkeep(&shutdown));
     events.abort();
     Ok(served?)
 }
 
-/// Serves JSON-RPC until `shutdown`. The holder of `cookie` may call, and so may the configured user.
+/// Serves health and metrics of a node without services until `shutdown`, then lets open requests end, at most for `drain`.
+pub async fn serve_monitoring(
+    listener: TcpListener,
+    node: Arc<Node>,
+    drain: Duration,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
+    let router = http::monitoring(node, shutdown.clone());
+    let served = serve::serve(listener, router, shutdown.clone(), drain);
+    let (served, ()) = tokio::join!(served, http::metrics::upkeep(&shutdown));
+    Ok(served?)
+}
+
+/// Serves JSON-RPC until `shutdown`. The holder of `cookie` may call, and so may the configured user. Its `stop` cancels
+/// `stop`; the binary waits for it.
 pub async fn serve_rpc(
     listener: TcpListener,
-    state: AppState,
+    node: Arc<Node>,
+    config: &ApiConfig,
     cookie: &Cookie,
+    stop: CancellationToken,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
     let mut credentials = Credentials::default();
     credentials.allow_cookie(cookie);
-    let config = &state.config;
     if let (Some(user), Some(password)) = (&config.rpc_user, &config.rpc_password) {
         credentials.allow(user, password);
     }
-    let context = rpc::Context::new(state.node.clone(), state.stop.clone(), shutdown.clone());
+    let context = rpc::Context::new(node, stop, shutdown.clone());
     let server = rpc::server::Server::new(context, credentials, config.rpc_threads.max(1), config.rpc_work_queue);
     Ok(serve::serve(listener, server.router(), shutdown, config.drain()).await?)
 }

@@ -2,8 +2,8 @@
 
 use crate::config::ApiConfig;
 use crate::http::events::{EventHub, describe};
-use crate::http::metrics;
 use crate::keys::Key;
+use axum::extract::FromRef;
 use cairn_node::Node;
 use cairn_stamp::Calendar;
 use cairn_store::Store;
@@ -34,8 +34,6 @@ pub struct Inner {
     pub calendar: Calendar,
     /// Settings.
     pub config: ApiConfig,
-    /// Cancelled by JSON-RPC's `stop`: asks the whole process to stop.
-    pub stop: CancellationToken,
     /// Cancelled when the servers close, so that streams end.
     pub(crate) closing: CancellationToken,
     pub(crate) admin_key: Option<Key>,
@@ -53,15 +51,8 @@ impl Deref for AppState {
 }
 
 impl AppState {
-    /// State over the rooms. `stop` is cancelled by JSON-RPC's `stop`; the binary waits for it.
-    pub fn new(
-        node: Arc<Node>,
-        store: Store,
-        wallet: Arc<Wallet>,
-        calendar: Calendar,
-        config: ApiConfig,
-        stop: CancellationToken,
-    ) -> AppState {
+    /// State over the rooms.
+    pub fn new(node: Arc<Node>, store: Store, wallet: Arc<Wallet>, calendar: Calendar, config: ApiConfig) -> AppState {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let first_id = u64::try_from(now.as_micros()).unwrap_or(0);
         AppState(Arc::new(Inner {
@@ -75,7 +66,6 @@ impl AppState {
             wallet,
             calendar,
             config,
-            stop,
         }))
     }
 
@@ -83,15 +73,9 @@ impl AppState {
     pub(crate) async fn publish_events(self) {
         let mut node = self.node.subscribe();
         let mut stamps = self.calendar.subscribe();
-        let mut upkeep = tokio::time::interval(metrics::UPKEEP);
         loop {
             tokio::select! {
                 () = self.closing.cancelled() => return,
-                _ = upkeep.tick() => {
-                    if let Some(recorder) = metrics::recorder() {
-                        recorder.run_upkeep();
-                    }
-                }
                 event = node.recv() => match event {
                     Ok(event) => {
                         let (name, data) = describe(&event);
@@ -109,5 +93,20 @@ impl AppState {
                 },
             }
         }
+    }
+}
+
+/// What health and metrics are read from: a node, and the services that stand on it, if it has any.
+#[derive(Clone)]
+pub(crate) struct Watched {
+    pub(crate) node: Arc<Node>,
+    pub(crate) services: Option<AppState>,
+    /// Cancelled when the servers close.
+    pub(crate) closing: CancellationToken,
+}
+
+impl FromRef<AppState> for Watched {
+    fn from_ref(state: &AppState) -> Watched {
+        Watched { node: state.node.clone(), services: Some(state.clone()), closing: state.closing.clone() }
     }
 }

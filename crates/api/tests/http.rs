@@ -42,7 +42,11 @@ impl Answer {
 }
 
 async fn send(api: &Api, request: Request<Body>) -> Answer {
-    let response = api.router.clone().oneshot(request).await.unwrap();
+    ask(&api.router, request).await
+}
+
+async fn ask(router: &axum::Router, request: Request<Body>) -> Answer {
+    let response = router.clone().oneshot(request).await.unwrap();
     let (status, headers) = (response.status(), response.headers().clone());
     let content_type = headers.get("content-type").map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default();
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap().to_vec();
@@ -195,6 +199,31 @@ async fn health_metrics_and_the_document_answer() {
     assert!(get(&api, "/api/docs/swagger-ui-bundle.js").await.status.is_success());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_services_has_health_and_metrics_and_no_more() {
+    let (node, _dir) = common::node();
+    let closing = CancellationToken::new();
+    let router = cairn_api::http::monitoring(node.clone(), closing.clone());
+    let get = async |path: &str| ask(&router, Request::get(path).body(Body::empty()).unwrap()).await;
+    assert_eq!(get("/api/health/live").await.status, StatusCode::OK);
+    let names = |health: &Value| -> Vec<String> {
+        health["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap().into()).collect()
+    };
+    let ready = get("/api/health/ready").await;
+    assert_eq!((ready.status, names(&ready.json())), (StatusCode::OK, vec!["chain".into(), "tip_age".into()]));
+    for path in ["/health", "/api/health"] {
+        let health = get(path).await.json();
+        assert_eq!((health["status"].as_str(), health["height"].as_u64()), (Some("ready"), Some(0)), "{path}");
+    }
+    let metrics = String::from_utf8(get("/metrics").await.body).unwrap();
+    assert!(metrics.contains("\ncairn_chain_height 0"), "{metrics}");
+    for path in ["/", "/api/v1/blockchain", "/tip", "/api/openapi.json"] {
+        get(path).await.problem(404);
+    }
+    closing.cancel();
+    get("/api/health/ready").await.problem(503);
+}
+
 /// Over a socket: events arrive while they happen, and a stop ends the stream and the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_come_as_they_happen_and_end_with_the_server() {
@@ -236,7 +265,6 @@ async fn keys_that_documents_print_stay_on_loopback() {
         state.wallet.clone(),
         api.state.calendar.clone(),
         config,
-        CancellationToken::new(),
     );
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let refused = cairn_api::serve_http(listener, state.clone(), CancellationToken::new()).await;

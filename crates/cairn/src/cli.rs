@@ -1,6 +1,6 @@
 //! The command line: what `cairn --help` prints.
 
-use crate::commands::{info, stamp, up, upgrade, verify};
+use crate::commands::{info, node, stamp, up, upgrade, verify};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -36,6 +36,8 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     /// Everything in one process: a mining chain, its API, stamping
     Up(up::Args),
+    /// One node: a chain with its JSON-RPC; on request a miner, a web server, or both
+    Node(node::Args),
     Stamp(stamp::Args),
     Upgrade(upgrade::Args),
     Verify(verify::Args),
@@ -62,6 +64,8 @@ mod tests {
         assert_eq!(code(&["cairn", "stamp", "a", "--wait-timeout", "5"]), Err(2));
         assert_eq!(code(&["cairn", "stamp", "a", "--timeout", "soon"]), Err(2));
         assert_eq!(code(&["cairn", "verify"]), Err(2));
+        assert_eq!(code(&["cairn", "node", "--miner=perhaps"]), Err(2));
+        assert_eq!(code(&["cairn", "node", "--miner", "--web=no"]), Ok(()));
         assert_eq!(code(&["cairn", "--help"]), Err(0));
         assert_eq!(code(&["cairn", "stamp", "-"]), Ok(()));
     }

@@ -22,7 +22,7 @@ mod terminal;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Gives memory back after a load, which the system's allocator keeps; see [`commands::up`].
+/// Gives memory back after a load, which the system's allocator keeps; see [`commands::serving`].
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     let result = match cli.command {
         cli::Command::Up(args) => commands::up::run(&cli.global, args),
+        cli::Command::Node(args) => commands::node::run(&cli.global, args),
         cli::Command::Stamp(args) => commands::stamp::run(args),
         cli::Command::Upgrade(args) => commands::upgrade::run(args),
         cli::Command::Verify(args) => commands::verify::run(args),

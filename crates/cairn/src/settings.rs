@@ -18,10 +18,12 @@ pub(crate) const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
 const FLAG_VARIABLES: [&str; 4] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER", COMMAND_VARIABLE];
 
 /// Variables of the deployment documents, and the key that each sets.
-const DOCUMENT_VARIABLES: [(&str, &str); 4] = [
+const DOCUMENT_VARIABLES: [(&str, &str); 6] = [
     ("BITCOIN_API_ADMIN_KEY", "http.admin_key"),
     ("BITCOIN_API_WALLET_KEY", "http.wallet_key"),
     ("DATABASE_URL", "database.url"),
+    ("NODE_IS_MINER", "node.miner"),
+    ("NODE_IS_WEB_SERVER", "node.web"),
     ("NODE_MINING_ADDRESS", "mining.address"),
 ];
 
@@ -31,8 +33,11 @@ const DOCUMENT_VARIABLES: [(&str, &str); 4] = [
 pub(crate) struct Settings {
     /// `regtest`, `signet`, `testnet4` or `mainnet`.
     pub(crate) network: NetworkName,
+    pub(crate) signet: SignetSection,
     pub(crate) log: Log,
+    pub(crate) node: NodeSection,
     pub(crate) http: Http,
+    pub(crate) metrics: Metrics,
     pub(crate) rpc: Rpc,
     pub(crate) chain: ChainSection,
     pub(crate) mempool: MempoolSection,
@@ -89,6 +94,16 @@ impl NetworkName {
     }
 }
 
+/// `[signet]`: a signet of one's own (BIP 325).
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct SignetSection {
+    /// The script that blocks must satisfy, in hex; the public signet's by default.
+    pub(crate) challenge: Option<String>,
+    /// Seconds between blocks that retargets aim at.
+    pub(crate) block_time: Option<u32>,
+}
+
 /// `[log]`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -97,6 +112,24 @@ pub(crate) struct Log {
     pub(crate) level: Option<String>,
     /// One JSON object a line instead of text.
     pub(crate) json: bool,
+}
+
+/// `[node]`: what `cairn node` does.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct NodeSection {
+    /// Make blocks on schedule.
+    pub(crate) miner: bool,
+    /// Serve the HTTP API, with a database, a wallet and stamping.
+    pub(crate) web: bool,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Metrics {
+    /// Address of metrics and health where there is no HTTP API; `127.0.0.1:9101` by default.
+    pub(crate) listen: Option<SocketAddr>,
 }
 
 /// `[http]`.
@@ -133,13 +166,15 @@ pub(crate) struct ChainSection {
     pub(crate) coin_cache_mib: usize,
     /// MiB of block files kept; 0 keeps all, 1 those that `pruneblockchain` leaves.
     pub(crate) prune: u64,
+    /// Keep a transaction index also where no wallet needs it.
+    pub(crate) txindex: bool,
     /// Snapshots of the coins that may be loaded, each `HEIGHT:BLOCKHASH:COINSHASH:TRANSACTIONS`.
     pub(crate) assume_utxo: Vec<String>,
 }
 
 impl Default for ChainSection {
     fn default() -> Self {
-        Self { coin_cache_mib: 64, prune: 0, assume_utxo: Vec::new() }
+        Self { coin_cache_mib: 64, prune: 0, txindex: false, assume_utxo: Vec::new() }
     }
 }
 
@@ -210,6 +245,11 @@ impl Resolved {
     /// Where HTTP listens.
     pub(crate) fn http(&self) -> SocketAddr {
         self.settings.http.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080)))
+    }
+
+    /// Where metrics and health listen that have no HTTP API beside them.
+    pub(crate) fn metrics(&self) -> SocketAddr {
+        self.settings.metrics.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9101)))
     }
 
     /// Where JSON-RPC listens.
@@ -339,6 +379,7 @@ mod tests {
         let settings = parse("").expect("an empty file is valid");
         let resolved = Resolved { settings, data_dir: PathBuf::from("/d"), reindex: false };
         assert_eq!(resolved.http().to_string(), "127.0.0.1:8080");
+        assert_eq!(resolved.metrics().to_string(), "127.0.0.1:9101");
         assert_eq!(resolved.rpc().to_string(), "127.0.0.1:18443");
         assert_eq!(resolved.network_dir(), PathBuf::from("/d/regtest"));
         assert_eq!(resolved.database_url(), "sqlite:///d/regtest/cairn.sqlite");

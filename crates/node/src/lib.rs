@@ -15,7 +15,7 @@ mod source;
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
 use cairn_consensus::error::TxReject;
-use cairn_consensus::params::{AssumeUtxo, Params};
+use cairn_consensus::params::{AssumeUtxo, InvalidBlockTime, Params};
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use cairn_mining::{BlockTemplate, MiningError};
 pub use producer::MiningStatus;
@@ -31,6 +31,15 @@ const MAX_TIP_AGE: u32 = 24 * 3600;
 /// Events a follower may lag behind by before it has to read the chain again.
 const EVENT_BACKLOG: usize = 1024;
 
+/// A signet of one's own (BIP 325).
+#[derive(Debug, Clone)]
+pub struct Signet {
+    /// The script that blocks must satisfy.
+    pub challenge: ScriptBuf,
+    /// Seconds between blocks that retargets aim at; the public signet's unless given.
+    pub block_time: Option<u32>,
+}
+
 /// How to run a node.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -38,6 +47,8 @@ pub struct NodeConfig {
     pub dir: PathBuf,
     /// Network.
     pub network: Network,
+    /// Which signet, where that is the network: the public one unless given.
+    pub signet: Option<Signet>,
     /// Mempool limits.
     pub mempool: MempoolConfig,
     /// Bytes of coins kept in memory.
@@ -58,6 +69,7 @@ impl NodeConfig {
         Self {
             dir,
             network,
+            signet: None,
             mempool: MempoolConfig::default(),
             coin_cache_bytes: 64 << 20,
             txindex: true,
@@ -102,6 +114,9 @@ pub enum NodeError {
     /// No parameters are known for the network.
     #[error("network {0} is not supported: use regtest, signet, testnet4 or mainnet")]
     Network(Network),
+    /// No signet is possible with this block time.
+    #[error(transparent)]
+    BlockTime(#[from] InvalidBlockTime),
     /// The chain did not open.
     #[error(transparent)]
     Chain(#[from] ChainError),
@@ -129,7 +144,10 @@ impl Node {
 
     /// [`Node::open`], telling how far it is where it takes long.
     pub fn open_with_progress(config: NodeConfig, progress: ProgressFn) -> Result<Arc<Node>, NodeError> {
-        let mut params = Params::new(config.network).ok_or(NodeError::Network(config.network))?;
+        let mut params = match (config.network, config.signet) {
+            (Network::Signet, Some(Signet { challenge, block_time })) => Params::signet(challenge, block_time)?,
+            (network, _) => Params::new(network).ok_or(NodeError::Network(network))?,
+        };
         params.assume_utxo.extend(config.assume_utxo);
         let (events, _) = broadcast::channel(EVENT_BACKLOG);
         // Weak, because the mempool holds the chain, and the chain holds its observer.

@@ -1,10 +1,11 @@
 //! Health: does the event loop answer, and may traffic come?
 
 use super::problem::Problem;
-use crate::state::AppState;
+use crate::state::{AppState, Watched};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use cairn_node::Node;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -66,21 +67,26 @@ pub struct Health {
     checks: Vec<Check>,
 }
 
-async fn checks(state: &AppState) -> Vec<Check> {
-    let database = match tokio::time::timeout(DATABASE_TIMEOUT, state.store.ping()).await {
+async fn checks(watched: &Watched) -> Vec<Check> {
+    let node = &watched.node;
+    let Some(services) = &watched.services else { return vec![best_header(node), tip_age(node)] };
+    vec![database(services).await, best_header(node), super::stamps::readiness(services).await, tip_age(node)]
+}
+
+async fn database(services: &AppState) -> Check {
+    match tokio::time::timeout(DATABASE_TIMEOUT, services.store.ping()).await {
         Ok(Ok(())) => Check { name: "database", ok: true, detail: "the database answers".into() },
         Ok(Err(error)) => Check { name: "database", ok: false, detail: error.to_string() },
         Err(_) => {
             let detail = format!("the database did not answer in {} s", DATABASE_TIMEOUT.as_secs());
             Check { name: "database", ok: false, detail }
         }
-    };
-    vec![database, best_header(state), super::stamps::readiness(state).await, tip_age(state)]
+    }
 }
 
 /// The node is at the best header that it knows.
-fn best_header(state: &AppState) -> Check {
-    let (tip, header) = (state.node.chain.tip(), state.node.chain.best_header());
+fn best_header(node: &Node) -> Check {
+    let (tip, header) = (node.chain.tip(), node.chain.best_header());
     let ok = tip.chain_work >= header.chain_work;
     let detail = if ok {
         format!("at the best header, height {}", tip.height)
@@ -91,8 +97,7 @@ fn best_header(state: &AppState) -> Check {
 }
 
 /// With a block time, blocks come.
-fn tip_age(state: &AppState) -> Check {
-    let node = &state.node;
+fn tip_age(node: &Node) -> Check {
     let block_time = node.mining().block_time;
     let age = u64::from(node.now().saturating_sub(node.chain.tip().header.time));
     let uptime = u64::from(node.now().saturating_sub(node.started_at()));
@@ -119,15 +124,15 @@ fn not_ready(checks: &[Check]) -> Problem {
         .with("checks", serde_json::to_value(checks).unwrap_or_default())
 }
 
-/// Whether traffic may come: the database answers, the node is at the best header that it knows, stamping is not stalled,
-/// and blocks come if they are to.
+/// Whether traffic may come: the node is at the best header that it knows, and blocks come if they are to; where there
+/// are services, the database answers and stamping is not stalled.
 #[utoipa::path(
     get, path = "/api/health/ready", tag = "health",
     responses((status = 200, body = Ready), (status = 503, body = Problem, content_type = "application/problem+json"))
 )]
-pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, Problem> {
-    let checks = checks(&state).await;
-    if state.closing.is_cancelled() {
+pub(crate) async fn ready(State(watched): State<Watched>) -> Result<Json<Ready>, Problem> {
+    let checks = checks(&watched).await;
+    if watched.closing.is_cancelled() {
         return Err(Problem::unavailable("the server is stopping").of_kind("not-ready", "Not ready"));
     }
     if checks.iter().all(|check| check.ok) {
@@ -141,9 +146,9 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, 
 ///
 /// Always 200 while the process lives; `/api/health/ready` decides over traffic.
 #[utoipa::path(get, path = "/api/health", tag = "health", responses((status = 200, body = Health)))]
-pub(crate) async fn health(State(state): State<AppState>) -> Json<Health> {
-    let checks = checks(&state).await;
-    let node = &state.node;
+pub(crate) async fn health(State(watched): State<Watched>) -> Json<Health> {
+    let checks = checks(&watched).await;
+    let node = &watched.node;
     let tip = node.chain.tip();
     Json(Health {
         status: if checks.iter().all(|check| check.ok) { "ready" } else { "not_ready" },

@@ -4,7 +4,7 @@
 //! Prometheus asks. The calendar's routes count through handles made once, without a look-up a request.
 
 use super::problem::Problem;
-use crate::state::AppState;
+use crate::state::Watched;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
@@ -14,13 +14,14 @@ use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, des
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
 
 const REQUESTS: &str = "cairn_http_requests_total";
 const DURATION: &str = "cairn_http_request_duration_seconds";
 /// Upper bounds of the duration's buckets, seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// How often recorded durations are folded into their buckets, so that they use no memory between scrapes.
-pub(crate) const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP: Duration = Duration::from_secs(5);
 
 /// The process's recorder, installed at the first use. `None` when something else installed one before.
 pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
@@ -40,6 +41,16 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
             Some(handle)
         })
         .as_ref()
+}
+
+/// Does so until the servers close.
+pub(crate) async fn upkeep(closing: &CancellationToken) {
+    let mut due = tokio::time::interval(UPKEEP);
+    while closing.run_until_cancelled(due.tick()).await.is_some() {
+        if let Some(recorder) = recorder() {
+            recorder.run_upkeep();
+        }
+    }
 }
 
 fn describe() {
@@ -116,19 +127,21 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// The metrics. For Prometheus; not a part of the documented API.
-pub(crate) async fn metrics(State(state): State<AppState>) -> Response {
+pub(crate) async fn metrics(State(watched): State<Watched>) -> Response {
     let Some(recorder) = recorder() else {
         return Problem::unavailable("another part of this process collects the metrics").into_response();
     };
-    let node = &state.node;
+    let node = &watched.node;
     let tip = node.chain.tip();
     gauge!("cairn_chain_height").set(tip.height);
     gauge!("cairn_chain_tip_age_seconds").set(node.now().saturating_sub(tip.header.time));
     gauge!("cairn_mempool_transactions").set(count(node.mempool.info().size));
-    let (open, idle) = state.store.connections();
-    gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
-    gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
-    super::stamps::set_gauges(&state).await;
+    if let Some(services) = &watched.services {
+        let (open, idle) = services.store.connections();
+        gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
+        gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
+        super::stamps::set_gauges(services).await;
+    }
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], recorder.render()).into_response()
 }
 

@@ -35,15 +35,18 @@ mod upload;
 pub mod verify;
 pub mod wallet;
 
-use crate::state::AppState;
+use crate::state::{AppState, Watched};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
+use cairn_node::Node;
 use problem::Problem;
 use serde::Serialize;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use utoipa::{OpenApi as _, ToSchema};
@@ -77,7 +80,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// Request ids: a random prefix of this process and a counter.
 #[derive(Clone)]
-struct Ids(std::sync::Arc<(u64, AtomicU64)>);
+struct Ids(Arc<(u64, AtomicU64)>);
 
 impl MakeRequestId for Ids {
     fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
@@ -138,16 +141,30 @@ pub fn router(state: AppState) -> Router {
         .merge(openapi::router(document))
         .layer(DefaultBodyLimit::max(state.config.max_body_bytes))
         .layer(from_fn(move |request: Request, next: Next| problem::time_out(limit, request, next)));
+    wrapped(ordinary.merge(long)).merge(hot.method_not_allowed_fallback(problem::method_not_allowed)).with_state(state)
+}
+
+/// Health and metrics of a node without services: all the HTTP that it has.
+pub fn monitoring(node: Arc<Node>, closing: CancellationToken) -> Router {
+    let _ = metrics::recorder();
+    let routes = Router::new()
+        .route("/health", get(health::health))
+        .route("/api/health", get(health::health))
+        .route("/api/health/live", get(health::live))
+        .route("/api/health/ready", get(health::ready))
+        .route("/metrics", get(metrics::metrics));
+    wrapped(routes).with_state(Watched { node, services: None, closing })
+}
+
+/// What every request passes through, those of the calendar excepted.
+fn wrapped<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
     let id_header = HeaderName::from_static("x-request-id");
-    let ids = Ids(std::sync::Arc::new((rand::random(), AtomicU64::new(1))));
-    ordinary
-        .merge(long)
+    let ids = Ids(Arc::new((rand::random(), AtomicU64::new(1))));
+    routes
         .fallback(problem::not_found)
         .method_not_allowed_fallback(problem::method_not_allowed)
         .layer(from_fn(metrics::measure))
         .layer(CatchPanicLayer::custom(problem::panicked))
         .layer(PropagateRequestIdLayer::new(id_header.clone()))
         .layer(SetRequestIdLayer::new(id_header, ids))
-        .merge(hot.method_not_allowed_fallback(problem::method_not_allowed))
-        .with_state(state)
 }

@@ -11,7 +11,6 @@ use cairn_wallet::{ChainSource, Wallet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 /// A regtest node with nothing but its genesis block.
 pub fn node() -> (Arc<Node>, tempfile::TempDir) {
@@ -119,6 +118,6 @@ pub async fn api() -> Api {
         max_bulk_digests: 100,
         ..ApiConfig::default()
     };
-    let state = AppState::new(node, store, Arc::new(wallet), calendar, config, CancellationToken::new());
+    let state = AppState::new(node, store, Arc::new(wallet), calendar, config);
     Api { router: cairn_api::http::router(state.clone()), state, _dir: dir }
 }

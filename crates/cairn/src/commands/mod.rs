@@ -1,6 +1,8 @@
 //! One module a command; each parses nothing but its own arguments and calls one room.
 
 pub(crate) mod info;
+pub(crate) mod node;
+mod serving;
 pub(crate) mod stamp;
 pub(crate) mod up;
 pub(crate) mod upgrade;

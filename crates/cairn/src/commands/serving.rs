@@ -1,0 +1,140 @@
+//! What `cairn up` and `cairn node` share: their flags, the process around a server, and what it prints when it is ready.
+
+use crate::cli::Global;
+use crate::error::CliError;
+use crate::server::{self, Role, Server};
+use crate::settings::{self, Resolved};
+use crate::terminal;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
+
+/// Flags of every command that keeps a chain.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServerArgs {
+    /// Seconds between blocks; 0 mines only on demand [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    block_time: Option<f64>,
+    /// Where the rewards go [default: the wallet]
+    #[arg(long, value_name = "ADDRESS")]
+    mining_address: Option<String>,
+    /// Where HTTP listens [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    http: Option<SocketAddr>,
+    /// Where JSON-RPC listens [default: 127.0.0.1 and Bitcoin Core's port for the network, 18443 on regtest]
+    #[arg(long, value_name = "ADDR")]
+    rpc: Option<SocketAddr>,
+    /// Challenge of a signet of one's own, in hex, as Bitcoin Core's -signetchallenge; with --network signet
+    #[arg(long, value_name = "HEX")]
+    signet_challenge: Option<String>,
+    /// Seconds between blocks that a signet of one's own aims at, as Bitcoin Knots' -signetblocktime [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    signet_block_time: Option<u32>,
+    /// Make the block index and the coins anew from the block files
+    #[arg(long)]
+    reindex: bool,
+    /// MiB of block files to keep: 0 keeps all, 1 prunes only when `pruneblockchain` says so, 550 or more by itself
+    /// [default: 0]
+    #[arg(long, value_name = "MIB")]
+    prune: Option<u64>,
+    /// A snapshot of the coins that `loadtxoutset` may load, besides those that the network's parameters name; may be
+    /// given several times
+    #[arg(long, value_name = "HEIGHT:BLOCKHASH:COINSHASH:TRANSACTIONS")]
+    assume_utxo: Vec<String>,
+}
+
+impl ServerArgs {
+    /// The configuration with these flags on top.
+    pub(crate) fn resolve(self, global: &Global) -> Result<Resolved, CliError> {
+        let mut resolved = settings::load(global)?;
+        let settings = &mut resolved.settings;
+        settings.mining.block_time = self.block_time.or(settings.mining.block_time);
+        settings.mining.address = self.mining_address.or(settings.mining.address.take());
+        settings.http.listen = self.http.or(settings.http.listen);
+        settings.rpc.listen = self.rpc.or(settings.rpc.listen);
+        settings.signet.challenge = self.signet_challenge.or(settings.signet.challenge.take());
+        settings.signet.block_time = self.signet_block_time.or(settings.signet.block_time);
+        settings.chain.prune = self.prune.unwrap_or(settings.chain.prune);
+        settings.chain.assume_utxo.extend(self.assume_utxo);
+        resolved.reindex = self.reindex;
+        Ok(resolved)
+    }
+}
+
+/// Runs a server until it is told to stop; prints what `greeting` makes of it once everything answers.
+pub(crate) fn serve(
+    resolved: &Resolved,
+    role: Role,
+    greeting: impl FnOnce(&Server) -> String,
+) -> Result<ExitCode, CliError> {
+    let block_time = block_time(resolved.settings.mining.block_time)?;
+    crate::logging::start(&resolved.settings.log)?;
+    // Memory that a load leaves unused goes back to the system though nobody allocates any more.
+    let background = || {
+        tikv_jemalloc_ctl::max_background_threads::write(1)?;
+        tikv_jemalloc_ctl::background_thread::write(true)
+    };
+    if let Err(error) = background() {
+        tracing::warn!(%error, "the allocator keeps the memory of a load until the next one");
+    }
+    let runtime = runtime(role).map_err(|error| CliError::failed(format!("the runtime did not start: {error}")))?;
+    let result = runtime.block_on(async {
+        let server = Server::start(resolved, role, block_time).await?;
+        println!("{}", greeting(&server));
+        server.run().await
+    });
+    // Whatever still blocks has nothing to say any more: the rooms are closed.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result.map(|()| ExitCode::SUCCESS)
+}
+
+/// A server of many clients has a thread a core. A node has few, and its calls run on blocking threads: one thread, which
+/// is there anyway, moves their bytes.
+fn runtime(role: Role) -> std::io::Result<Runtime> {
+    let mut builder = if role.web { Builder::new_multi_thread() } else { Builder::new_current_thread() };
+    // A blocking thread that is not used goes after this, and its stack with it.
+    builder.enable_all().thread_keep_alive(Duration::from_secs(2)).build()
+}
+
+/// The time between blocks: a decimal number of seconds that a clock can count.
+fn block_time(seconds: Option<f64>) -> Result<Duration, CliError> {
+    let seconds = seconds.unwrap_or(server::DEFAULT_BLOCK_TIME);
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(time) if time <= server::MAX_BLOCK_TIME => Ok(time),
+        _ => Err(CliError::usage(format!("{seconds} is no time between blocks"))
+            .remedy("give seconds from 0 (only on demand) to 86400")),
+    }
+}
+
+/// Where a server is and what it does.
+pub(crate) fn ready(server: &Server) -> String {
+    let http = server.http();
+    let front = match server.serves_api() {
+        true => ("HTTP API", format!("http://{http}  (documentation at /api/docs)")),
+        false => ("metrics", format!("http://{http}/metrics  (health at /api/health)")),
+    };
+    let addresses = terminal::aligned(&[
+        ("network", server.network().to_string()),
+        front,
+        ("JSON-RPC", format!("http://{}  (cookie in {})", server.rpc(), server.cookie().display())),
+        ("data", server.data_dir().display().to_string()),
+        ("blocks", server.schedule()),
+    ]);
+    format!("\ncairn {} is ready\n\n{addresses}\n", env!("CARGO_PKG_VERSION"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_times_are_seconds() {
+        assert_eq!(block_time(None).expect("the default"), Duration::from_secs(10));
+        assert_eq!(block_time(Some(0.0)).expect("on demand"), Duration::ZERO);
+        assert_eq!(block_time(Some(0.25)).expect("a quarter"), Duration::from_millis(250));
+        for wrong in [-1.0, f64::NAN, f64::INFINITY, 86_400.1] {
+            assert!(block_time(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! What stands on a node that serves the HTTP API: database, wallet, calendar and stamper.
+
+use super::chain::create_private_dir;
+use crate::error::CliError;
+use crate::settings::{NetworkName, Resolved};
+use crate::terminal;
+use bitcoin::ScriptBuf;
+use cairn_api::{ApiConfig, AppState};
+use cairn_node::{Node, NodeEvent};
+use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
+use cairn_store::{Store, StoreOptions};
+use cairn_wallet::{ChainSource, Passphrase, RecoveryPhrase, Wallet};
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// The wallet that earns the rewards and pays for stamps.
+const WALLET: &str = "default";
+/// How long after a failure the wallet tries to follow the chain again.
+const SYNC_RETRY: Duration = Duration::from_secs(1);
+/// A wallet that falls behind by this many blocks shows its progress.
+const SHOW_PROGRESS_FROM: u32 = 1_000;
+
+/// The database and the wallet in it, opened; nothing runs yet.
+pub(crate) struct Accounts {
+    store: Store,
+    wallet: Arc<Wallet>,
+}
+
+impl Accounts {
+    pub(crate) async fn open(resolved: &Resolved) -> Result<Accounts, CliError> {
+        let settings = &resolved.settings;
+        let url = resolved.database_url();
+        let store = Store::open(&url, &store_options(&url)).await.map_err(CliError::failed)?;
+        let passphrase = settings.wallet.passphrase.clone().map(Passphrase::new).transpose();
+        let passphrase = passphrase.map_err(CliError::failed)?;
+        let (wallet, words) = Wallet::open_or_create(&store, WALLET, settings.network.network(), passphrase)
+            .await
+            .map_err(CliError::failed)?;
+        if let Some(words) = words {
+            show_words(&words, settings.wallet.passphrase.is_some());
+        }
+        Ok(Accounts { store, wallet: Arc::new(wallet) })
+    }
+
+    /// Where rewards go that nobody directs elsewhere.
+    pub(crate) fn reward(&self) -> Result<ScriptBuf, CliError> {
+        self.wallet.reward_address().map(|address| address.script_pubkey()).map_err(CliError::failed)
+    }
+}
+
+/// Services that run.
+pub(crate) struct Services {
+    /// What the HTTP API is made from.
+    pub(crate) state: AppState,
+    stamper: JoinHandle<()>,
+    follower: JoinHandle<()>,
+    /// True ends the stamper.
+    closing: watch::Sender<bool>,
+}
+
+impl Services {
+    /// Brings the wallet to the tip and starts the calendar and its stamper; HTTP is at `http`.
+    pub(crate) async fn start(
+        Accounts { store, wallet }: Accounts,
+        node: &Arc<Node>,
+        resolved: &Resolved,
+        http: SocketAddr,
+        api: ApiConfig,
+        block_time: Duration,
+    ) -> Result<Services, CliError> {
+        let settings = &resolved.settings;
+        let source: Arc<dyn ChainSource> = node.clone();
+        sync_wallet(&wallet, &source).await?;
+
+        let confirmations = match settings.network {
+            NetworkName::Regtest => 1,
+            _ => 6,
+        };
+        let calendar_config = CalendarConfig {
+            uri: resolved.public_url(http),
+            confirmations: settings.stamp.confirmations.unwrap_or(confirmations),
+        };
+        // Who holds the directory's lock is the only one with its name.
+        let instance = resolved.network_dir().join("instance");
+        let name = cairn_api::load_or_create_key(&instance).map_err(CliError::failed)?;
+        let calendar = Calendar::start_as(store.clone(), calendar_config, name).await.map_err(CliError::failed)?;
+        let mut stamper_config = StamperConfig::new(block_time);
+        if let Some(seconds) = settings.stamp.gather {
+            stamper_config.gather = gather_time(seconds)?;
+        }
+        let stamper = Stamper::new(calendar.clone(), source.clone(), wallet.clone(), stamper_config);
+        let (closing, closed) = watch::channel(false);
+        let follower = tokio::spawn(follow(node.clone(), wallet.clone(), source, stamper.waker()));
+        let stamper = tokio::spawn(stamper.run(closed));
+        Ok(Services { state: AppState::new(node.clone(), store, wallet, calendar, api), stamper, follower, closing })
+    }
+
+    /// Stops what writes to the database; the node may still be read.
+    pub(crate) async fn stop(&mut self) {
+        self.follower.abort();
+        self.closing.send_replace(true);
+        // A stamper that panicked has been reported by its own stack trace; its state is in the database.
+        let _ = (&mut self.stamper).await;
+        self.state.calendar.stop().await;
+    }
+
+    /// Closes the database.
+    pub(crate) async fn close(self) {
+        self.state.store.close().await;
+    }
+}
+
+/// The API's settings with its keys, which are made at the first start.
+pub(crate) fn api_config(resolved: &Resolved, base: ApiConfig) -> Result<ApiConfig, CliError> {
+    let settings = &resolved.settings;
+    let key = |given: &Option<String>, name: &str| match given {
+        Some(key) => Ok(Some(key.clone())),
+        None => {
+            let dir = resolved.data_dir.join("keys");
+            create_private_dir(&dir)?;
+            cairn_api::load_or_create_key(&dir.join(name)).map(Some).map_err(CliError::failed)
+        }
+    };
+    Ok(ApiConfig {
+        admin_key: key(&settings.http.admin_key, "admin")?,
+        wallet_key: key(&settings.http.wallet_key, "wallet")?,
+        ..base
+    })
+}
+
+/// In SQLite each connection is a thread of this process: more than there are cores would only cost memory.
+fn store_options(url: &str) -> StoreOptions {
+    let options = StoreOptions::default();
+    if !url.starts_with("sqlite:") {
+        return options;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    StoreOptions { readers: options.readers.min(u32::try_from(cores).unwrap_or(u32::MAX)), ..options }
+}
+
+async fn sync_wallet(wallet: &Wallet, source: &Arc<dyn ChainSource>) -> Result<(), CliError> {
+    let bar = OnceLock::new();
+    let start = wallet.height().await.map_err(CliError::failed)?;
+    wallet
+        .sync(source, |height, tip| {
+            if tip.saturating_sub(start) >= SHOW_PROGRESS_FROM {
+                let bar = bar.get_or_init(|| terminal::blocks_bar("reading blocks", u64::from(tip - start)));
+                bar.set_position(u64::from(height.saturating_sub(start)));
+            }
+        })
+        .await
+        .map_err(CliError::failed)?;
+    if let Some(bar) = bar.get() {
+        bar.finish_and_clear();
+    }
+    Ok(())
+}
+
+/// How long digests are gathered before a transaction is built.
+fn gather_time(seconds: f64) -> Result<Duration, CliError> {
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| CliError::usage(format!("{seconds} is no time")).remedy("give stamp.gather in seconds, 0 or more"))
+}
+
+/// Wakes the wallet and the stamper at every event. They read the chain from their own checkpoints, so that an event
+/// that was missed costs nothing but time.
+async fn follow(node: Arc<Node>, wallet: Arc<Wallet>, source: Arc<dyn ChainSource>, stamper: Arc<Notify>) {
+    let mut events = node.subscribe();
+    // At the start, and whenever the chain changed.
+    let mut resend = true;
+    loop {
+        let mut synced = wallet.sync(&source, |_, _| {}).await.map(drop);
+        if synced.is_ok() && resend {
+            synced = wallet.resend(&source).await;
+        }
+        if let Err(error) = &synced {
+            tracing::warn!(%error, "the wallet does not follow the chain");
+        }
+        resend = synced.is_err();
+        stamper.notify_one();
+        tokio::select! {
+            event = events.recv() => match event {
+                Ok(NodeEvent::TransactionAccepted { .. }) => {}
+                Ok(_) | Err(RecvError::Lagged(_)) => resend = true,
+                Err(RecvError::Closed) => return,
+            },
+            // What failed is tried again, whether or not another block comes.
+            () = tokio::time::sleep(SYNC_RETRY), if synced.is_err() => {}
+        }
+    }
+}
+
+/// The seed, shown this once.
+fn show_words(words: &RecoveryPhrase, encrypted: bool) {
+    let text = words.words();
+    eprintln!("A wallet was made. Its recovery phrase is shown only this once; write it down:\n");
+    eprintln!("    {}\n", text.as_str());
+    if !encrypted {
+        eprintln!(
+            "It is kept unencrypted in the data directory. CAIRN_WALLET__PASSPHRASE encrypts it at its creation.\n"
+        );
+    }
+}

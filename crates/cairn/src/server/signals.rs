@@ -1,0 +1,22 @@
+//! Signals that end a process.
+
+/// Ctrl-C or SIGTERM, from the call on; a second one ends the process at once.
+pub(crate) fn signal() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let handlers = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) = handlers else {
+            // Without handlers the default applies: the signal ends the process, and the next start recovers.
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tokio::spawn(async move {
+            interrupt.recv().await;
+            eprintln!("stopped at once; the next start recovers");
+            std::process::exit(130);
+        });
+    }
+}
