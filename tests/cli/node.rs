@@ -125,3 +125,48 @@ fn ports_in_use_and_directories_in_use_are_named() {
     assert!(said.contains(&running.pid().to_string()), "names the holder {}: {said}", running.pid());
     assert_eq!(server.rpc("getblockcount", json!([])), 0, "the first goes on, cookie included");
 }
+
+#[test]
+fn a_signet_of_ones_own_has_its_challenge_and_refuses_another_ones_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    // OP_TRUE: a block needs no solution.
+    let signet = ["--network", "signet", "--signet-challenge", "51", "--signet-block-time", "30"];
+    let running = server.node(&signet);
+    let info = server.rpc("getblockchaininfo", json!([]));
+    assert_eq!((&info["chain"], &info["signet_challenge"]), (&json!("signet"), &json!("51")));
+    let address = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
+    let mined = server.rpc("generatetoaddress", json!([1, address]));
+    assert_eq!(rewarded(&server, &mined[0]), address);
+    assert_eq!(running.terminate(), Some(0));
+
+    let refuse = |flags: &[&str]| refused(spawn(server.node_command(flags)));
+    let (code, said) = refuse(&["--network", "signet"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("signet"), "{said}");
+    for (flags, named) in [
+        (&["--network", "signet", "--signet-challenge", "5x"][..], "in hex"),
+        (&["--network", "signet", "--signet-block-time", "30"], "--signet-challenge"),
+        (&["--network", "signet", "--signet-challenge", "51", "--signet-block-time", "0"], "--signet-block-time"),
+        (&["--signet-challenge", "51"], "--network signet"),
+    ] {
+        let (code, said) = refuse(flags);
+        assert_eq!(code, Some(2), "{flags:?}: {said}");
+        assert!(said.contains(named), "{flags:?}: {said}");
+    }
+}
+
+#[test]
+fn transactions_are_found_in_blocks_with_an_index_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let running = server.node(&[]);
+    let mined = server.rpc("generatetoaddress", json!([1, ADDRESS]));
+    let id = server.rpc("getblock", json!([mined[0], 1]))["tx"][0].take();
+    let error = server.rpc_object("getrawtransaction", json!([id]))["error"].take();
+    assert!(error["message"].as_str().unwrap().contains("-txindex"), "{error}");
+    assert!(server.rpc("getrawtransaction", json!([id, 0, mined[0]])).is_string(), "its block is named");
+    assert_eq!(running.terminate(), Some(0));
+    let _running = server.node(&["--txindex"]);
+    assert_eq!(server.rpc("getrawtransaction", json!([id, 1]))["blockhash"], mined[0]);
+}
