@@ -31,6 +31,25 @@ pub(crate) mod status {
     pub(crate) const FAILED: u8 = 32;
 }
 
+/// Work of a chain in half the bits of [`Work`]: there are as many nodes as headers, and nobody has made 2^128 hashes.
+type ChainWork = u128;
+
+/// The work in a node's width. More than that is no real chain's.
+fn narrow(work: Work) -> ChainWork {
+    let bytes = work.to_be_bytes();
+    let (high, low) = bytes.split_at(16);
+    if high.iter().any(|&byte| byte != 0) {
+        return ChainWork::MAX;
+    }
+    ChainWork::from_be_bytes(low.try_into().expect("sixteen of thirty-two bytes"))
+}
+
+fn widen(work: ChainWork) -> Work {
+    let mut bytes = [0; 32];
+    bytes[16..].copy_from_slice(&work.to_be_bytes());
+    Work::from_be_bytes(bytes)
+}
+
 /// One header and what is known of its block.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -44,7 +63,7 @@ pub(crate) struct Node {
     pub(crate) time: u32,
     pub(crate) bits: CompactTarget,
     nonce: u32,
-    pub(crate) chain_work: Work,
+    pub(crate) chain_work: ChainWork,
     pub(crate) median_time_past: u32,
     pub(crate) status: u8,
     pub(crate) tx_count: u32,
@@ -98,7 +117,7 @@ impl Node {
 }
 
 /// Orders candidates for the tip, the best last.
-pub(crate) type Rank = (Work, std::cmp::Reverse<u32>, std::cmp::Reverse<Id>);
+pub(crate) type Rank = (ChainWork, std::cmp::Reverse<u32>, std::cmp::Reverse<Id>);
 
 /// The tree.
 #[derive(Debug, Default)]
@@ -111,7 +130,7 @@ pub(crate) struct Index {
     /// ancestors need not be here.
     pub(crate) snapshot: Option<(Id, u64)>,
     /// Work of the last target computed: it seldom changes from block to block.
-    last_work: Option<(CompactTarget, Work)>,
+    last_work: Option<(CompactTarget, ChainWork)>,
 }
 
 impl Index {
@@ -159,7 +178,7 @@ impl Index {
             hash: node.hash,
             height: node.height,
             header: self.header(id),
-            chain_work: node.chain_work,
+            chain_work: widen(node.chain_work),
             median_time_past: node.median_time_past,
             tx_count: node.tx_count,
             chain_tx_count: node.chain_tx_count,
@@ -177,10 +196,10 @@ impl Index {
         let height = if parent == NONE { 0 } else { self.node(parent).height + 1 };
         let work = match self.last_work {
             Some((bits, work)) if bits == header.bits => work,
-            _ => header.work(),
+            _ => narrow(header.work()),
         };
         self.last_work = Some((header.bits, work));
-        let chain_work = if parent == NONE { work } else { self.node(parent).chain_work + work };
+        let chain_work = if parent == NONE { work } else { self.node(parent).chain_work.saturating_add(work) };
         let skip = if parent == NONE { NONE } else { self.ancestor(parent, skip_height(height)).unwrap_or(NONE) };
         self.nodes.push(Node {
             hash,
@@ -360,6 +379,23 @@ mod tests {
             index.insert(&header, header.block_hash(), parent);
         }
         index
+    }
+
+    #[test]
+    fn work_keeps_its_order_in_half_the_bits() {
+        let work = |bits| CompactTarget::from_consensus(bits);
+        let of = |bits| bitcoin::Target::from_compact(work(bits)).to_work();
+        // Regtest's, the genesis block's, and that of a target of 2^137.
+        for bits in [0x207f_ffff, 0x1d00_ffff, 0x1400_0002] {
+            assert_eq!(widen(narrow(of(bits))), of(bits));
+        }
+        assert_eq!(narrow(of(0x0300_0001)), ChainWork::MAX, "more than 2^128 hashes");
+    }
+
+    #[test]
+    fn a_node_is_small() {
+        // A thousand nodes of 900,000 headers each have one of these for every header.
+        assert!(size_of::<Node>() <= 144, "{} bytes", size_of::<Node>());
     }
 
     proptest! {
