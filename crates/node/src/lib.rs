@@ -85,15 +85,15 @@ impl NodeConfig {
 pub enum NodeEvent {
     /// A block became the tip.
     BlockConnected {
-        /// Its place.
-        entry: BlockEntry,
+        /// Its place; shared, so that the backlog keeps a pointer an event.
+        entry: Arc<BlockEntry>,
         /// Transactions in it.
         transactions: usize,
     },
     /// The tip was undone.
     BlockDisconnected {
         /// Its place.
-        entry: BlockEntry,
+        entry: Arc<BlockEntry>,
     },
     /// A failure of the disk left what is on it uncertain: the chain writes nothing any more.
     ChainStopped {
@@ -180,9 +180,11 @@ impl Node {
                 }
                 let event = match event {
                     ChainEvent::Connected { block, entry } => {
-                        NodeEvent::BlockConnected { entry: entry.clone(), transactions: block.txdata.len() }
+                        NodeEvent::BlockConnected { entry: Arc::new(entry.clone()), transactions: block.txdata.len() }
                     }
-                    ChainEvent::Disconnected { entry, .. } => NodeEvent::BlockDisconnected { entry: entry.clone() },
+                    ChainEvent::Disconnected { entry, .. } => {
+                        NodeEvent::BlockDisconnected { entry: Arc::new(entry.clone()) }
+                    }
                     ChainEvent::Stopped { cause } => NodeEvent::ChainStopped { cause: cause.clone() },
                 };
                 // An error means that nobody follows.
