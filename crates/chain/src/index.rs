@@ -5,6 +5,7 @@ use crate::{BlockEntry, BlockStatus};
 use bitcoin::block::{Header, Version};
 use bitcoin::hashes::Hash;
 use bitcoin::{BlockHash, CompactTarget, TxMerkleNode, Work};
+use cairn_consensus::pow::target_from_compact;
 use hashbrown::HashTable;
 use std::hash::{BuildHasher, RandomState};
 
@@ -313,7 +314,8 @@ impl Index {
         record
     }
 
-    /// Adds the next block from its record; `None` if the record cannot be one.
+    /// Adds the next block from its record; `None` if the record cannot be one. As in Core, the header must have the hash
+    /// and the work that it claims.
     pub(crate) fn restore(&mut self, record: &[u8]) -> Option<Id> {
         let record: &[u8; RECORD] = record.try_into().ok()?;
         let number = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().expect("four bytes"));
@@ -324,12 +326,16 @@ impl Index {
         }
         let header = Header {
             version: Version::from_consensus(number(36) as i32),
-            prev_blockhash: BlockHash::all_zeros(),
+            prev_blockhash: if parent == NONE { BlockHash::all_zeros() } else { self.node(parent).hash },
             merkle_root: TxMerkleNode::from_slice(&record[40..72]).ok()?,
             time: number(72),
             bits: CompactTarget::from_consensus(number(76)),
             nonce: number(80),
         };
+        let has_work = target_from_compact(header.bits.to_consensus()).is_some_and(|target| target.is_met_by(hash));
+        if header.block_hash() != hash || !has_work || number(88) > MAX_SEQUENCE {
+            return None;
+        }
         let id = self.insert(&header, hash, parent);
         let before = if parent == NONE { Some(0) } else { Some(self.node(parent).chain_tx_count).filter(|&n| n > 0) };
         let node = &mut self.nodes[id as usize];
@@ -345,6 +351,9 @@ impl Index {
         Some(id)
     }
 }
+
+/// No number of arrival reaches it: it is damage, and counting on from it would end.
+const MAX_SEQUENCE: u32 = u32::MAX / 2;
 
 /// Bytes of a block's record.
 pub(crate) const RECORD: usize = 105;
@@ -362,20 +371,22 @@ fn skip_height(height: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::mine;
     use proptest::prelude::*;
 
     fn grow(parents: &[u32]) -> Index {
         let mut index = Index::default();
         for (n, &pick) in parents.iter().enumerate() {
             let parent = if n == 0 { NONE } else { n as u32 - 1 - pick % (n as u32).min(4) };
-            let header = Header {
+            let mut header = Header {
                 version: Version::ONE,
-                prev_blockhash: BlockHash::all_zeros(),
-                merkle_root: TxMerkleNode::all_zeros(),
+                prev_blockhash: if n == 0 { BlockHash::all_zeros() } else { index.node(parent).hash },
+                merkle_root: TxMerkleNode::from_byte_array([n as u8; 32]),
                 time: 1000 + n as u32 * 7 % 50,
                 bits: CompactTarget::from_consensus(0x207f_ffff),
                 nonce: n as u32,
             };
+            mine(&mut header);
             index.insert(&header, header.block_hash(), parent);
         }
         index
@@ -440,6 +451,26 @@ mod tests {
                 prop_assert!(restored.node(id).chain_tx_count > 0);
             }
             prop_assert_eq!(restored.restore(&[0; 3]), None);
+        }
+
+        /// Hash, parent and the rest of the header come first in it.
+        #[test]
+        fn a_record_whose_header_rotted_is_refused(at in 0..84usize, bit in 0..8u8) {
+            let index = grow(&[0; 5]);
+            let mut restored = Index::default();
+            for id in 0..4 {
+                restored.restore(&index.record(id)).expect("whole");
+            }
+            let mut record = index.record(4);
+            record[at] ^= 1u8 << bit;
+            prop_assert_eq!(restored.restore(&record), None);
+        }
+
+        #[test]
+        fn a_record_with_an_impossible_number_of_arrival_is_refused(above in MAX_SEQUENCE + 1..) {
+            let mut index = grow(&[0; 2]);
+            index.node_mut(0).sequence = above;
+            prop_assert_eq!(Index::default().restore(&index.record(0)), None);
         }
     }
 }
