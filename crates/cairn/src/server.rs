@@ -16,6 +16,8 @@ use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved};
 use cairn_api::{ApiConfig, Cookie};
 use cairn_node::{Node, NodeEvent};
+#[cfg(test)]
+pub(crate) use chain::node_config;
 use chain::{chain_stopped, configured_reward, create_private_dir, mine_first_blocks, open_node};
 use listeners::Listener;
 use services::{Accounts, Services};

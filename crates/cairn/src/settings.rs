@@ -8,6 +8,7 @@ use crate::error::CliError;
 use bitcoin::Network;
 use serde::Deserialize;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -276,6 +277,11 @@ impl Resolved {
 
 /// Reads everything that was said, in order of precedence. Flags that a command has of its own are applied by it.
 pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
+    read(global, std::env::vars_os())
+}
+
+/// [`load`] in an environment of these variables.
+fn read(global: &Global, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Resolved, CliError> {
     let data_dir = match &global.data_dir {
         Some(dir) => dir.clone(),
         None => default_data_dir()?,
@@ -285,7 +291,7 @@ pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
     if global.config.is_some() || file.exists() {
         builder = builder.add_source(config::File::from(file.as_path()).format(config::FileFormat::Toml));
     }
-    let Environment { cairn, documents } = environment()?;
+    let Environment { cairn, documents } = environment(variables)?;
     builder = builder.add_source(
         config::Environment::with_prefix("CAIRN")
             .prefix_separator("_")
@@ -324,9 +330,9 @@ struct Environment {
 }
 
 /// The environment's part: variables under `CAIRN_` and the documents' variables, as keys.
-fn environment() -> Result<Environment, CliError> {
+fn environment(variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Environment, CliError> {
     let mut environment = Environment::default();
-    for (name, value) in std::env::vars_os() {
+    for (name, value) in variables {
         let Some(name) = name.to_str() else { continue };
         let document = DOCUMENT_VARIABLES.iter().find(|(variable, _)| *variable == name);
         let ours = name.starts_with("CAIRN_") && !FLAG_VARIABLES.contains(&name);
@@ -402,3 +408,7 @@ mod tests {
         assert!(parse("network = \"testnet3\"").is_err());
     }
 }
+
+#[cfg(test)]
+#[path = "settings_tests.rs"]
+mod any_text;

@@ -42,30 +42,36 @@ pub(crate) fn create_private_dir(dir: &Path) -> Result<(), CliError> {
 ///
 /// With a wallet there is a transaction index: the wallet tells by it whether what it sends again was confirmed.
 pub(crate) async fn open_node(resolved: &Resolved, wallet: bool) -> Result<Arc<Node>, CliError> {
+    let config = node_config(resolved, wallet)?;
+    blocking(move || Node::open_with_progress(config, opening_bars())).await?.map_err(|error| match error {
+        NodeError::BlockTime(_) => CliError::usage(error).remedy("correct --signet-block-time or signet.block_time"),
+        error => CliError::failed(error),
+    })
+}
+
+/// What the settings say of the node.
+pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfig, CliError> {
+    let bytes = |mib: usize| mib.saturating_mul(1 << 20);
     let settings = &resolved.settings;
     let defaults = MempoolConfig::default();
     let mempool = MempoolConfig {
-        max_bytes: settings.mempool.max_mib.map_or(defaults.max_bytes, |mib| mib << 20),
+        max_bytes: settings.mempool.max_mib.map_or(defaults.max_bytes, bytes),
         min_relay_fee_rate: settings.mempool.min_relay_fee_rate.unwrap_or(defaults.min_relay_fee_rate),
         require_standard: !settings.mempool.accept_non_standard,
         ..defaults
     };
-    let config = NodeConfig {
+    Ok(NodeConfig {
         dir: resolved.network_dir(),
         network: settings.network.network(),
         signet: signet(settings)?,
         mempool,
-        coin_cache_bytes: settings.chain.coin_cache_mib << 20,
+        coin_cache_bytes: bytes(settings.chain.coin_cache_mib),
         txindex: wallet || settings.chain.txindex,
         reindex: resolved.reindex,
         prune: Prune::from_mib(settings.chain.prune)
             .map_err(|error| CliError::usage(error).remedy("correct --prune or chain.prune"))?,
         assume_utxo: (settings.chain.assume_utxo.iter().map(|named| named.parse()).collect::<Result<_, _>>())
             .map_err(|error| CliError::usage(error).remedy("correct --assume-utxo or chain.assume_utxo"))?,
-    };
-    blocking(move || Node::open_with_progress(config, opening_bars())).await?.map_err(|error| match error {
-        NodeError::BlockTime(_) => CliError::usage(error).remedy("correct --signet-block-time or signet.block_time"),
-        error => CliError::failed(error),
     })
 }
 
