@@ -1,6 +1,8 @@
-//! Any bytes are a proof or they are refused; what was read is written in a form that reads back as the same.
+//! Any bytes are a proof or they are refused, and so for digests that wait in the calendar's journal; what was read is
+//! written in a form that reads back as the same.
 #![no_main]
 
+use cairn_stamp::Digests;
 use cairn_stamp::ots::{DetachedTimestampFile, Timestamp};
 use libfuzzer_sys::fuzz_target;
 
@@ -26,5 +28,10 @@ fuzz_target!(|bytes: &[u8]| {
         let mut merged = answer.clone();
         assert_eq!(merged.merge(&again), Ok(false), "merging the same adds nothing");
         assert_eq!(merged, answer);
+    }
+    if let Some(digests) = Digests::decode(bytes) {
+        let written = digests.encode();
+        assert!(written.len() <= bytes.len(), "the canonical form is the shortest");
+        assert_eq!(Digests::decode(&written), Some(digests));
     }
 });

@@ -20,20 +20,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
 /// Key: txid, output index (big endian). Value: Core's serialisation of a coin.
-const COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("coins");
+pub(crate) const COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("coins");
 /// The transaction index, if there is one. Key: txid. Value: block's id, offset in the block, length.
-const TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u32, u32, u32)> = TableDefinition::new("transactions");
+pub(crate) const TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u32, u32, u32)> = TableDefinition::new("transactions");
 /// While the transaction index is made: as it.
 const NEW_TRANSACTIONS: TableDefinition<'_, &[u8; 32], (u32, u32, u32)> = TableDefinition::new("new-transactions");
 /// Key: block's id. Value: [`Index::record`].
-const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
+pub(crate) const BLOCKS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("blocks");
 /// Key: file number. Value: where its block and its undo file end.
-const FILES: TableDefinition<'_, u32, (u32, u32)> = TableDefinition::new("files");
+pub(crate) const FILES: TableDefinition<'_, u32, (u32, u32)> = TableDefinition::new("files");
 /// One entry: the block whose coins are in the tables.
-const MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("best-block");
+pub(crate) const MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("best-block");
 
 /// While a snapshot is not validated yet: the block that it was taken at.
-const SNAPSHOT: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("snapshot");
+pub(crate) const SNAPSHOT: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("snapshot");
 /// Coins of a snapshot that is being read.
 const LOADING_COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition::new("loading-coins");
 /// While a snapshot is not validated yet: the coins that follow the blocks from the genesis block on.
@@ -41,7 +41,7 @@ const BACKGROUND_COINS: TableDefinition<'_, &[u8; 36], &[u8]> = TableDefinition:
 /// As `MARKER`, of `BACKGROUND_COINS`.
 const BACKGROUND_MARKER: TableDefinition<'_, (), &[u8; 32]> = TableDefinition::new("background-best-block");
 
-const FILE_NAME: &str = "chain.redb";
+pub(crate) const FILE_NAME: &str = "chain.redb";
 const UNFINISHED_NAME: &str = "chain.redb.new";
 /// Pages that the engine keeps, in bytes. The system's page cache does the rest, shared by all nodes of a machine.
 const PAGE_CACHE: usize = 4 << 20;

@@ -1,6 +1,7 @@
 //! Regtest blocks for tests: mined on the spot, paying to a script that anyone can spend.
 
 pub mod faults;
+pub mod records;
 
 use crate::db::{Batch, CoinChanges, Set};
 use crate::{BlockEntry, Chain, ChainConfig, ChainError};
