@@ -108,7 +108,7 @@ impl BlockFiles {
         let (magic, length) = header.split_at(4);
         let length = u32::from_le_bytes(length.try_into().expect("the header has four bytes after the magic"));
         let checksum = if kind == Kind::Undo { 32 } else { 0 };
-        Ok((magic == self.magic && length <= MAX_RECORD).then_some(length + checksum))
+        Ok((magic == self.magic && length <= MAX_RECORD).then(|| length + checksum))
     }
 
     /// The whole record at `pos`, undo data with its checksum.
@@ -303,5 +303,17 @@ mod tests {
         OpenOptions::new().write(true).open(&path).and_then(|f| f.set_len(107)).expect("cut");
         assert!(matches!(files.read(Kind::Block, at), Err(ChainError::Corrupt { .. })));
         assert!(matches!(files.read(Kind::Block, FilePos { file: 0, pos: 3 }), Err(ChainError::Corrupt { .. })));
+    }
+
+    #[test]
+    fn undo_data_of_an_impossible_length_is_damage() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let files = open(dir.path()).expect("opens");
+        let mut header = [MAGIC, u32::MAX.to_le_bytes()].concat();
+        files.obfuscate(&mut header, 0);
+        fs::write(files.path(Kind::Undo, 0), header).expect("written");
+        let at = FilePos { file: 0, pos: RECORD_HEADER };
+        assert!(matches!(files.read(Kind::Undo, at), Err(ChainError::Corrupt { .. })));
+        assert!(!files.has_record(Kind::Undo, at).expect("asked"));
     }
 }
