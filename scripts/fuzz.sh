@@ -33,6 +33,7 @@ if [ "${CAIRN_FUZZ_ONE-}" ]; then
     fuzz "$1"
     exit
 fi
+# shellcheck disable=SC2046  # names of targets have no spaces
 [ $# -gt 0 ] || set -- $(sed -n 's|^path = "fuzz_targets/\(.*\)\.rs"|\1|p' fuzz/Cargo.toml)
 need_build_tools
 need_packages c++:g++

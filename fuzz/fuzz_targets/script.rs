@@ -35,10 +35,10 @@ struct EveryOther;
 
 impl SignatureVerifier for EveryOther {
     fn verify_ecdsa(&self, signature: &[u8], public_key: &[u8], _: &[u8; 32]) -> bool {
-        (signature.len() + public_key.iter().map(|&byte| usize::from(byte)).sum::<usize>()) % 2 == 0
+        (signature.len() + public_key.iter().map(|&byte| usize::from(byte)).sum::<usize>()).is_multiple_of(2)
     }
     fn verify_schnorr(&self, signature: &[u8; 64], public_key: &[u8; 32], _: &[u8; 32]) -> bool {
-        (signature[0] ^ public_key[0]) % 2 == 0
+        (signature[0] ^ public_key[0]).is_multiple_of(2)
     }
 }
 
@@ -93,7 +93,7 @@ impl Spend {
         control.extend(INTERNAL_KEY);
         path.iter().for_each(|node| control.extend(node));
         self.witness.extend([script, control]);
-        if annex % 3 == 0 {
+        if annex.is_multiple_of(3) {
             self.witness.push(vec![0x50, annex]);
         }
     }
