@@ -2,6 +2,7 @@
 
 mod asm;
 mod bip341;
+mod blockfilters;
 mod core_data;
 mod no_panic;
 mod script_tests;
