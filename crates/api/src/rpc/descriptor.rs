@@ -2,9 +2,10 @@
 
 use bitcoin::hex::FromHex;
 use bitcoin::key::Secp256k1;
-use bitcoin::{Network, PublicKey, ScriptBuf, XOnlyPublicKey};
+use bitcoin::{Network, NetworkKind, PublicKey, ScriptBuf, XOnlyPublicKey};
+use miniscript::descriptor::DescriptorSecretKey;
 use miniscript::descriptor::checksum::desc_checksum;
-use miniscript::{Descriptor, DescriptorPublicKey};
+use miniscript::{Descriptor, DescriptorPublicKey, ForEachKey as _};
 
 /// Why a descriptor names no script.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,16 +61,31 @@ pub(crate) fn script_of(text: &str, network: Network) -> Result<ScriptBuf, Descr
         return Ok(ScriptBuf::from_bytes(bytes));
     }
     if let Some(key) = inside("combo") {
-        return combo(key);
+        return combo(key, network);
     }
-    definite_script(body)
+    definite_script(body, network)
 }
 
 /// The script of a descriptor that miniscript knows.
-fn definite_script(body: &str) -> Result<ScriptBuf, DescriptorError> {
+fn definite_script(body: &str, network: Network) -> Result<ScriptBuf, DescriptorError> {
     let malformed = |error: &dyn std::fmt::Display| DescriptorError::Malformed(error.to_string());
-    let (descriptor, _) =
+    let (descriptor, secrets) =
         Descriptor::<DescriptorPublicKey>::parse_descriptor(&Secp256k1::new(), body).map_err(|e| malformed(&e))?;
+    let kind = NetworkKind::from(network);
+    let of_network = |key: &DescriptorPublicKey| match key {
+        DescriptorPublicKey::Single(_) => true,
+        DescriptorPublicKey::XPub(key) => key.xkey.network == kind,
+        DescriptorPublicKey::MultiXPub(key) => key.xkey.network == kind,
+    };
+    // An extended private key has its public half among the public keys. The library takes any last byte for the mark of a
+    // compressed key; Core takes only the one that it writes.
+    let as_core_writes_it = |secret: &DescriptorSecretKey| match secret {
+        DescriptorSecretKey::Single(secret) => secret.key.network == kind && body.contains(&secret.key.to_wif()),
+        _ => true,
+    };
+    if !descriptor.for_each_key(of_network) || !secrets.values().all(as_core_writes_it) {
+        return Err(malformed(&"a key is not valid on this network"));
+    }
     if descriptor.is_multipath() {
         return Err(DescriptorError::Multipath);
     }
@@ -80,9 +96,9 @@ fn definite_script(body: &str) -> Result<ScriptBuf, DescriptorError> {
 }
 
 /// Core mines to the P2WPKH of a `combo`, or to the P2PKH where the key is uncompressed.
-fn combo(key: &str) -> Result<ScriptBuf, DescriptorError> {
-    match definite_script(&format!("wpkh({key})")) {
-        Err(DescriptorError::Malformed(_)) => definite_script(&format!("pkh({key})")),
+fn combo(key: &str, network: Network) -> Result<ScriptBuf, DescriptorError> {
+    match definite_script(&format!("wpkh({key})"), network) {
+        Err(DescriptorError::Malformed(_)) => definite_script(&format!("pkh({key})"), network),
         other => other,
     }
 }
@@ -98,7 +114,7 @@ mod tests {
     use super::*;
 
     const KEY: &str = "0279be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798";
-    const XPUB: &str = "xpub661MyMwAqRbcFW31YEwpkMuc5THy2PSt5bDMsktWQcFF8syAmRUapSCGu8ED9W6oDMSgv6Zz8idoc4a6mr8BDzTJY47LJhkJ8UB7WEGuduB";
+    const TPUB: &str = "tpubD6NzVbkrYhZ4XJDrzRvuxHEyQaPd1mwwdDofEJwekX18tAdsqeKfxss79AJzg1431FybXg5rfpTrJF4iAhyR7RubberdzEQXiRmXGADH2eA";
 
     #[test]
     fn descriptors_name_their_scripts() {
@@ -111,14 +127,16 @@ mod tests {
         assert_eq!(of(&format!("rawtr({})", &KEY[2..])).as_bytes()[..2], [0x51, 0x20]);
         assert!(of(&format!("tr({KEY})")).is_p2tr());
         assert!(of(&format!("wsh(multi(1,{KEY}))")).is_p2wsh());
-        assert!(of(&format!("wpkh({XPUB}/0/1)")).is_p2wpkh());
+        assert!(of(&format!("wpkh({TPUB}/0/1)")).is_p2wpkh());
+        let elsewhere = script_of(&format!("wpkh({TPUB}/0/1)"), Network::Bitcoin);
+        assert!(matches!(elsewhere, Err(DescriptorError::Malformed(_))), "a key of test networks");
     }
 
     #[test]
     fn what_names_no_single_script_is_refused() {
         let of = |text: &str| script_of(text, Network::Regtest).unwrap_err();
-        assert_eq!(of(&format!("wpkh({XPUB}/*)")), DescriptorError::Ranged);
-        assert_eq!(of(&format!("wpkh({XPUB}/<0;1>)")), DescriptorError::Multipath);
+        assert_eq!(of(&format!("wpkh({TPUB}/*)")), DescriptorError::Ranged);
+        assert_eq!(of(&format!("wpkh({TPUB}/<0;1>)")), DescriptorError::Multipath);
         assert_eq!(
             of("raw(51)#00000000"),
             DescriptorError::Malformed(

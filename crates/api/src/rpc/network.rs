@@ -123,3 +123,7 @@ fn validateaddress(context: &Context, args: &Args<'_>) -> RpcResult {
     }
     Ok(Value::Object(out))
 }
+
+#[cfg(test)]
+#[path = "key_io_tests.rs"]
+mod key_io_tests;
