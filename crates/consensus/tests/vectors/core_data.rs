@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The directory `src/test/data` of Bitcoin Core's sources, wherever cargo keeps them.
-static DATA: LazyLock<PathBuf> = LazyLock::new(|| {
+/// The directory `src` of Bitcoin Core's sources, wherever cargo keeps them.
+static SOURCES: LazyLock<PathBuf> = LazyLock::new(|| {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--all-features", "--format-version", "1", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -20,14 +20,19 @@ static DATA: LazyLock<PathBuf> = LazyLock::new(|| {
         .find(|package| package["name"] == "libbitcoinkernel-sys")
         .and_then(|package| package["manifest_path"].as_str())
         .expect("libbitcoinkernel-sys is an optional dependency of the workspace");
-    PathBuf::from(manifest).with_file_name("bitcoin/src/test/data")
+    PathBuf::from(manifest).with_file_name("bitcoin/src")
 });
+
+/// A source file of Core's, such as `kernel/chainparams.cpp`.
+pub(crate) fn source(name: &str) -> String {
+    let path = SOURCES.join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
 
 /// A file of Core's test data, such as `script_tests.json`.
 pub(crate) fn load(name: &str) -> Value {
-    let path = DATA.join(name);
-    let text = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    let text = source(&format!("test/data/{name}"));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{name}: {error}"))
 }
 
 /// The cases of a file that is a list of lists; those of one element are comments.

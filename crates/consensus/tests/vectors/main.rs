@@ -3,6 +3,7 @@
 mod asm;
 mod bip341;
 mod blockfilters;
+mod chainparams;
 mod core_data;
 mod no_panic;
 mod script_tests;
