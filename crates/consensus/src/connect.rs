@@ -172,10 +172,7 @@ pub fn connect_block<V: CoinView, A: AncestorTimes>(
         if sigop_cost > MAX_BLOCK_SIGOPS_COST {
             return Err(consensus("bad-blk-sigops", "too many sigops").into());
         }
-        // The last transaction has nobody after it to spend what it creates.
-        if position + 1 < block.txdata.len() {
-            in_block.transactions.insert(txid, position);
-        }
+        in_block.transactions.insert(txid, position);
     }
     connected.fees = Amount::from_sat(fees);
     let limit = fees + block_subsidy(height, params).to_sat();

@@ -102,6 +102,8 @@ fn inputs_keep_their_own_rules() {
     let rich: Vec<OutPoint> = (2..4).map(|n| coins.add(n, output(MAX_MONEY), 1, false)).collect();
     let fees = rich.iter().map(|coin| spend(&[*coin], vec![output(1)])).collect();
     refused(connect(block(HEIGHT, 0, fees), &coins), "bad-txns-accumulated-fee-outofrange");
+    let all = connect(block(HEIGHT, 0, vec![spend(&rich[..1], vec![output(0)])]), &coins).expect("as much as there is");
+    assert_eq!(all.fees.to_sat(), MAX_MONEY);
     refused(connect(block(HEIGHT, 0, vec![spend(&rich, vec![output(1)])]), &coins), "bad-txns-inputvalues-outofrange");
 }
 
@@ -145,6 +147,40 @@ fn sigop_cost_counts_what_the_coins_reveal() {
 }
 
 #[test]
+fn legacy_sigops_cost_four_in_every_transaction() {
+    let mut coins = Coins::default();
+    let checks = |count: usize| vec![TxOut { script_pubkey: vec![0xac; count].into(), ..output(0) }];
+    let mut pair = |first, second| {
+        let (a, b) = (coins.add(0, output(1), 1, false), coins.add(1, output(1), 1, false));
+        let mut block = block(HEIGHT, 0, vec![spend(&[a], checks(first)), spend(&[b], checks(second))]);
+        block.txdata[0].output.extend(checks(1));
+        connect(block, &coins)
+    };
+    pair(9_999, 10_000).expect("80,000 exactly");
+    refused(pair(9_999, 10_001), "bad-blk-sigops");
+}
+
+#[test]
+fn a_block_cannot_spend_its_own_coinbase() {
+    let mut own = block(HEIGHT, 1, vec![]);
+    own.txdata.push(spend(&[OutPoint::new(own.txdata[0].compute_txid(), 0)], vec![output(1)]));
+    refused(connect(own, &Coins::default()), "bad-txns-premature-spend-of-coinbase");
+}
+
+#[test]
+fn outputs_that_can_never_be_spent_are_no_coins() {
+    for (script, unspendable) in [
+        (vec![], false),
+        (vec![0x51; 10_000], false),
+        (vec![0x51; 10_001], true),
+        (vec![0x6a], true),
+        (vec![0x51, 0x6a], false),
+    ] {
+        assert_eq!(is_unspendable(&ScriptBuf::from_bytes(script)), unspendable);
+    }
+}
+
+#[test]
 fn scripts_fail_with_cores_reason() {
     let mut coins = Coins::default();
     let a = coins.add(0, TxOut { script_pubkey: vec![0x00].into(), ..output(1) }, 1, false);
@@ -183,5 +219,32 @@ fn unspent_coins_are_not_overwritten() {
     assert!(enforces_bip30(&place(BIP34_IMPLIES_BIP30_LIMIT, Some(known)), &params));
     for height in [91_842, 91_880, 91_722, 91_812] {
         assert!(!is_bip30_repeat(height, &known) && !is_bip30_unspendable(height, &known), "only those very blocks");
+    }
+}
+
+/// Mainnet has two blocks that overwrite the coinbase of another, and neither may be refused.
+#[test]
+fn the_two_repeats_of_mainnet_are_known_by_height_and_hash() {
+    let params = Params::new(bitcoin::Network::Bitcoin).expect("supported");
+    let hash = |hex: &str| hex.parse::<BlockHash>().expect("a hash");
+    let overwritten = [
+        (91_722, hash("00000000000271a2dc26e7667f8419f2e15416dc6955e5a6c6cdf3f2574dd08e")),
+        (91_812, hash("00000000000af0aed4792b1acee3d966af36cf5def14935db8de83d6f9306f2f")),
+    ];
+    let repeats = [
+        (91_842, hash("00000000000a4d0a398161ffc163c503763b1f4360639393e0e4c8e300e0caec")),
+        (91_880, hash("00000000000743f190a18c5577a3c2d2a1f610ae9601ac046a38084ccb7cd721")),
+    ];
+    let enforced = |height, hash| {
+        let headers = Headers(height - 1);
+        enforces_bip30(&Place { height, hash, bip34_ancestor: None, ancestors: &headers }, &params)
+    };
+    for (height, hash) in repeats {
+        assert!(is_bip30_repeat(height, &hash) && !is_bip30_unspendable(height, &hash));
+        assert!(!enforced(height, hash) && enforced(height + 1, hash));
+    }
+    for (height, hash) in overwritten {
+        assert!(is_bip30_unspendable(height, &hash) && !is_bip30_repeat(height, &hash));
+        assert!(enforced(height, hash));
     }
 }
