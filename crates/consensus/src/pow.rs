@@ -9,8 +9,9 @@ use std::cmp::Ordering;
 /// A compact target that is positive and does not overflow; `None` otherwise.
 pub fn target_from_compact(bits: u32) -> Option<Target> {
     let (size, word) = (bits >> 24, bits & 0x007f_ffff);
-    let negative = word != 0 && bits & 0x0080_0000 != 0;
-    let overflow = word != 0 && (size > 34 || (word > 0xff && size > 33) || (word > 0xffff && size > 32));
+    // Without the sign a word may be zero, which is no target either.
+    let negative = bits & 0x0080_0000 != 0;
+    let overflow = size > 34 || (word > 0xff && size > 33) || (word > 0xffff && size > 32);
     let target = Target::from_compact(CompactTarget::from_consensus(bits));
     (!negative && !overflow && target != Target::ZERO).then_some(target)
 }
@@ -68,7 +69,7 @@ pub fn next_work_required(chain: &impl Ancestors, time: u32, params: &Params) ->
         // Otherwise the last target that was not such an exception.
         let mut height = last_height;
         let mut header = last;
-        while height > 0 && !height.is_multiple_of(interval) && header.bits == limit {
+        while !height.is_multiple_of(interval) && header.bits == limit {
             height -= 1;
             header = chain.header(height);
         }
@@ -202,6 +203,54 @@ mod tests {
         assert!(check(0x1d00_ffff).is_ok());
     }
 
+    /// Core's bignum_SetCompact: no target is negative, zero or beyond 256 bits.
+    #[test]
+    fn compact_targets_are_read_as_in_core() {
+        for bits in [
+            0x0000_0000,
+            0x0012_3456,
+            0x0100_3456,
+            0x0200_0056,
+            0x0300_0000,
+            0x0400_0000,
+            0x0092_3456,
+            0x0180_3456,
+            0x0280_0056,
+            0x0380_0000,
+            0x0480_0000,
+            0x01fe_dcba,
+            0x0492_3456,
+            0xff12_3456,
+            0x0180_0000,
+            0x0280_0000,
+            // One byte too many in front of each length of a word.
+            0x2300_0001,
+            0x2200_0100,
+            0x2101_0000,
+            0x237f_ffff,
+        ] {
+            assert_eq!(target_from_compact(bits), None, "{bits:08x}");
+        }
+        for (bits, word, zeros) in [
+            (0x0112_3456, 0x12u32, 0),
+            (0x0212_3456, 0x1234, 0),
+            (0x0312_3456, 0x0012_3456, 0),
+            (0x0412_3456, 0x0012_3456, 1),
+            (0x0500_9234, 0x9234, 2),
+            (0x2012_3456, 0x0012_3456, 29),
+            (0x207f_ffff, 0x007f_ffff, 29),
+            (0x2100_ffff, 0xffff, 30),
+            (0x2200_00ff, 0xff, 31),
+            (0x2200_0001, 0x01, 31),
+        ] {
+            let mut expected = [0; 36];
+            expected[zeros..zeros + 4].copy_from_slice(&word.to_le_bytes());
+            let (target, rest) = expected.split_first_chunk().expect("longer");
+            assert_eq!(rest, [0; 4], "no more than 256 bits");
+            assert_eq!(target_from_compact(bits), Some(Target::from_le_bytes(*target)), "{bits:08x}");
+        }
+    }
+
     struct Chain(Vec<Header>);
     impl Ancestors for Chain {
         fn height(&self) -> u32 {
@@ -233,6 +282,25 @@ mod tests {
         let last = chain.header(chain.height()).time;
         assert_eq!(next_work_required(&chain, last + 1_201, &params).to_consensus(), easy);
         assert_eq!(next_work_required(&chain, last + 1_200, &params).to_consensus(), 0x1c05_a3f4);
+    }
+
+    /// Where every block since used the exception, the period's first block counts, and never the period before.
+    #[test]
+    fn exceptions_are_followed_back_to_the_first_block_of_the_period() {
+        let params = Params::new(Network::Testnet4).expect("supported");
+        let easy = params.pow_limit.to_compact_lossy().to_consensus();
+        for (first_of_period, length) in [(0x1c05_a3f4, 2_020), (0x1c05_a3f4, 2_017), (easy, 2_020), (easy, 2_017)] {
+            let chain = chain(&params, length, |height| match height {
+                0..2_016 => 0x1c07_0000,
+                2_016 => first_of_period,
+                _ => easy,
+            });
+            let time = chain.header(chain.height()).time + 600;
+            assert_eq!(next_work_required(&chain, time, &params).to_consensus(), first_of_period);
+        }
+        // Nor is there one before the genesis block.
+        let young = chain(&params, 5, |_| easy);
+        assert_eq!(next_work_required(&young, young.header(4).time + 600, &params).to_consensus(), easy);
     }
 
     #[test]
