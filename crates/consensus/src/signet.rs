@@ -2,7 +2,7 @@
 
 use crate::block::witness_commitment_position;
 use crate::merkle::merkle_root;
-use crate::script::{ScriptFlags, TransactionSignatureChecker, verify_script};
+use crate::script::{Reader, ScriptFlags, TransactionSignatureChecker, push, verify_script};
 use crate::sighash::PrecomputedTransactionData;
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::{Decodable, Encodable};
@@ -15,9 +15,8 @@ use bitcoin::{Amount, Block, OutPoint, Script, ScriptBuf, Sequence, Transaction,
 const SIGNET_HEADER: [u8; 4] = [0xec, 0xc7, 0xda, 0xa2];
 
 /// Flags of the solution's scripts.
-const FLAGS: ScriptFlags = ScriptFlags::from_bits(
-    ScriptFlags::P2SH.bits() | ScriptFlags::WITNESS.bits() | ScriptFlags::DERSIG.bits() | ScriptFlags::NULLDUMMY.bits(),
-);
+const FLAGS: ScriptFlags =
+    ScriptFlags::union(&[ScriptFlags::P2SH, ScriptFlags::WITNESS, ScriptFlags::DERSIG, ScriptFlags::NULLDUMMY]);
 
 /// Whether a block that is not the genesis block solves the challenge.
 pub(crate) fn check_signet_solution(block: &Block, txids: &[Txid], challenge: &Script) -> bool {
@@ -82,59 +81,22 @@ pub fn signet_transactions(block: &Block, txids: &[Txid], challenge: &Script) ->
 fn take_solution(commitment: &mut ScriptBuf) -> Option<Vec<u8>> {
     let mut solution = None;
     let mut rest = Vec::with_capacity(commitment.len());
-    let mut script = commitment.as_bytes();
     // As Core: parsing stops where the script cannot be read further.
-    while let Some((opcode, data)) = next_operation(&mut script) {
+    for (opcode, data) in Reader::new(commitment.as_bytes()).map_while(Result::ok) {
         match data.strip_prefix(&SIGNET_HEADER) {
             Some(found) if solution.is_none() && !found.is_empty() => {
                 solution = Some(found.to_vec());
-                push(&mut rest, &SIGNET_HEADER);
+                rest.extend(push(&SIGNET_HEADER));
             }
             // An empty push keeps its opcode alone, whichever it was.
-            _ if data.is_empty() => rest.push(opcode),
-            _ => push(&mut rest, data),
+            _ if data.is_empty() => rest.push(opcode.to_u8()),
+            _ => rest.extend(push(data)),
         }
     }
     if solution.is_some() {
         *commitment = ScriptBuf::from_bytes(rest);
     }
     solution
-}
-
-/// Core's `GetScriptOp`: the next opcode and what it pushes; `None` at the end, or where a push ends early.
-fn next_operation<'a>(script: &mut &'a [u8]) -> Option<(u8, &'a [u8])> {
-    let (&opcode, rest) = script.split_first()?;
-    let width = match opcode {
-        0x4c => 1,
-        0x4d => 2,
-        0x4e => 4,
-        _ => 0,
-    };
-    let (length, rest) = rest.split_at_checked(width)?;
-    let length = match opcode {
-        0..=0x4b => usize::from(opcode),
-        _ => length.iter().rev().fold(0, |length, &byte| length << 8 | usize::from(byte)),
-    };
-    let (data, rest) = rest.split_at_checked(length)?;
-    *script = rest;
-    Some((opcode, data))
-}
-
-/// Core's `CScript << data`: the push opcode goes by the length alone.
-fn push(script: &mut Vec<u8>, data: &[u8]) {
-    match data.len() {
-        length @ 0..=0x4b => script.push(length as u8),
-        length @ 0x4c..=0xff => script.extend([0x4c, length as u8]),
-        length @ 0x100..=0xffff => {
-            script.push(0x4d);
-            script.extend((length as u16).to_le_bytes());
-        }
-        length => {
-            script.push(0x4e);
-            script.extend((length as u32).to_le_bytes());
-        }
-    }
-    script.extend(data);
 }
 
 /// A solution is a scriptSig and a witness, and nothing more.
@@ -160,7 +122,7 @@ mod tests {
         commitment.extend([0xff; 32]);
         let section = |solution: &[u8]| {
             let mut script = commitment.clone();
-            push(&mut script, &[&SIGNET_HEADER[..], solution].concat());
+            script.extend(push(&[&SIGNET_HEADER[..], solution].concat()));
             script
         };
         for (script, valid) in [

@@ -74,33 +74,43 @@ impl ScriptFlags {
     pub const NONE: Self = Self(0);
 
     /// Core's `MANDATORY_SCRIPT_VERIFY_FLAGS`: the consensus rules of the chain's tip.
-    pub const MANDATORY: Self = Self(
-        Self::P2SH.0
-            | Self::DERSIG.0
-            | Self::NULLDUMMY.0
-            | Self::CHECKLOCKTIMEVERIFY.0
-            | Self::CHECKSEQUENCEVERIFY.0
-            | Self::WITNESS.0
-            | Self::TAPROOT.0,
-    );
+    pub const MANDATORY: Self = Self::union(&[
+        Self::P2SH,
+        Self::DERSIG,
+        Self::NULLDUMMY,
+        Self::CHECKLOCKTIMEVERIFY,
+        Self::CHECKSEQUENCEVERIFY,
+        Self::WITNESS,
+        Self::TAPROOT,
+    ]);
 
     /// Core's `STANDARD_SCRIPT_VERIFY_FLAGS`: what transactions must keep to be relayed.
-    pub const STANDARD: Self = Self(
-        Self::MANDATORY.0
-            | Self::STRICTENC.0
-            | Self::MINIMALDATA.0
-            | Self::DISCOURAGE_UPGRADABLE_NOPS.0
-            | Self::CLEANSTACK.0
-            | Self::MINIMALIF.0
-            | Self::NULLFAIL.0
-            | Self::LOW_S.0
-            | Self::DISCOURAGE_UPGRADABLE_WITNESS_PROGRAM.0
-            | Self::WITNESS_PUBKEYTYPE.0
-            | Self::CONST_SCRIPTCODE.0
-            | Self::DISCOURAGE_UPGRADABLE_TAPROOT_VERSION.0
-            | Self::DISCOURAGE_OP_SUCCESS.0
-            | Self::DISCOURAGE_UPGRADABLE_PUBKEYTYPE.0,
-    );
+    pub const STANDARD: Self = Self::union(&[
+        Self::MANDATORY,
+        Self::STRICTENC,
+        Self::MINIMALDATA,
+        Self::DISCOURAGE_UPGRADABLE_NOPS,
+        Self::CLEANSTACK,
+        Self::MINIMALIF,
+        Self::NULLFAIL,
+        Self::LOW_S,
+        Self::DISCOURAGE_UPGRADABLE_WITNESS_PROGRAM,
+        Self::WITNESS_PUBKEYTYPE,
+        Self::CONST_SCRIPTCODE,
+        Self::DISCOURAGE_UPGRADABLE_TAPROOT_VERSION,
+        Self::DISCOURAGE_OP_SUCCESS,
+        Self::DISCOURAGE_UPGRADABLE_PUBKEYTYPE,
+    ]);
+
+    /// All flags of a list.
+    pub(crate) const fn union(mut flags: &[Self]) -> Self {
+        let mut bits = 0;
+        while let [first, rest @ ..] = flags {
+            bits |= first.0;
+            flags = rest;
+        }
+        Self(bits)
+    }
 
     /// The raw bits, as Core numbers them.
     pub const fn bits(self) -> u32 {

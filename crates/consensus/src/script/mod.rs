@@ -20,7 +20,7 @@ pub use checker::{
     ExecutionData, NoTransaction, Secp256k1Verifier, SigVersion, SignatureChecker, SignatureVerifier,
     TransactionSignatureChecker,
 };
-pub(crate) use code::Reader;
+pub(crate) use code::{Reader, push};
 pub use code::{is_p2sh, is_push_only, witness_program};
 pub use error::ScriptError;
 pub use eval::eval_script;
