@@ -153,9 +153,8 @@ pub fn check_tx_inputs(tx: &Transaction, coins: &[Coin], height: u32) -> Result<
                 format!("tried to spend coinbase at depth {depth}"),
             ));
         }
-        let value = coin.output.value.to_sat();
-        value_in = value_in.saturating_add(value);
-        if value > MAX_MONEY || value_in > MAX_MONEY {
+        value_in = value_in.saturating_add(coin.output.value.to_sat());
+        if value_in > MAX_MONEY {
             return Err(reject(TxRejectKind::Consensus, "bad-txns-inputvalues-outofrange", ""));
         }
     }

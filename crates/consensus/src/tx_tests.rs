@@ -29,10 +29,17 @@ fn each_rule_has_its_reason() {
     check_transaction(&tx(vec![input(0)], vec![output(MAX_MONEY)])).expect("valid");
     assert_eq!(reason(&tx(vec![], vec![output(0)])), "bad-txns-vin-empty");
     assert_eq!(reason(&tx(vec![input(0)], vec![])), "bad-txns-vout-empty");
-    let big = TxOut { script_pubkey: vec![0; 1_000_000].into(), ..output(0) };
-    assert_eq!(reason(&tx(vec![input(0)], vec![big])), "bad-txns-oversize");
+    // An input of 41 bytes, two lengths of 1, version and lock time of 4, a value of 8 and the script's length of 5.
+    let big = |script| tx(vec![input(0)], vec![TxOut { script_pubkey: vec![0; script].into(), ..output(0) }]);
+    assert_eq!(big(999_936).base_size(), 1_000_000);
+    check_transaction(&big(999_936)).expect("a million bytes exactly");
+    assert_eq!(reason(&big(999_937)), "bad-txns-oversize");
     assert_eq!(reason(&tx(vec![input(0)], vec![output(u64::MAX)])), "bad-txns-vout-negative");
-    assert_eq!(reason(&tx(vec![input(0)], vec![output(MAX_MONEY + 1)])), "bad-txns-vout-toolarge");
+    assert_eq!(reason(&tx(vec![input(0)], vec![output(1 << 63)])), "bad-txns-vout-negative");
+    assert_eq!(MAX_MONEY, 2_100_000_000_000_000);
+    for sat in [MAX_MONEY + 1, i64::MAX as u64] {
+        assert_eq!(reason(&tx(vec![input(0)], vec![output(sat)])), "bad-txns-vout-toolarge");
+    }
     assert_eq!(reason(&tx(vec![input(0)], vec![output(MAX_MONEY), output(1)])), "bad-txns-txouttotal-toolarge");
     for inputs in [2, FEW_INPUTS as u32, FEW_INPUTS as u32 + 1, 100] {
         let mut inputs: Vec<_> = (0..inputs).map(input).collect();
@@ -110,9 +117,17 @@ fn inputs_are_mature_in_range_and_enough() {
     );
     let range = refused(&pays(1), &[coin(MAX_MONEY, 1, false), coin(1, 1, false)], 9);
     assert_eq!(range.reason, "bad-txns-inputvalues-outofrange");
+    let all = check_tx_inputs(&pays(1), &[coin(MAX_MONEY - 1, 1, false), coin(1, 1, false)], 9).expect("all there is");
+    assert_eq!(all.to_sat(), MAX_MONEY - 1);
+    for too_much in [MAX_MONEY + 1, u64::MAX] {
+        let range = refused(&pays(1), &[coin(1, 1, false), coin(too_much, 1, false)], 9);
+        assert_eq!(range.reason, "bad-txns-inputvalues-outofrange");
+    }
     let below = refused(&pays(250_000_000), &[coin(100_000_000, 1, false)], 9);
     assert_eq!(below.to_string(), "bad-txns-in-belowout, value in (1.00) < value out (2.50)");
-    assert_eq!(money(123), "0.00000123");
+    for (sat, text) in [(123, "0.00000123"), (1_000_000_000, "10.00"), (12_345_000_000, "123.45"), (10, "0.0000001")] {
+        assert_eq!(money(sat), text);
+    }
 }
 
 #[test]
