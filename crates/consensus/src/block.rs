@@ -69,11 +69,7 @@ pub fn check_block(block: &Block, txids: &[Txid], params: &Params, checks: Check
     if checks.merkle_root {
         check_merkle_root(block, txids)?;
     }
-    let count = block.txdata.len();
-    if count == 0
-        || count * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT
-        || sizes(block).0 * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT
-    {
+    if block.txdata.is_empty() || sizes(block).0 * WITNESS_SCALE_FACTOR > MAX_BLOCK_WEIGHT {
         return Err(consensus("bad-blk-length", "size limits failed"));
     }
     if !block.txdata[0].is_coinbase() {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::testing::{Headers, block as honest, coinbase, commit, outpoint, output, regtest, seal, spend};
 use bitcoin::absolute::LockTime;
+use bitcoin::consensus::serialize;
 use bitcoin::{CompactTarget, Sequence, Target, TxMerkleNode, Witness};
 
 const HEIGHT: u32 = 150;
@@ -73,10 +74,16 @@ fn sizes_and_coinbases() {
     let mut empty = good();
     empty.txdata.clear();
     refused(alone(&seal(empty)), Consensus, "bad-blk-length");
-    let mut big = good();
-    big.txdata[0].output.push(TxOut { script_pubkey: vec![0x51; 999_000].into(), ..output(0) });
-    big.txdata[1].output.push(TxOut { script_pubkey: vec![0x51; 2_000].into(), ..output(0) });
-    refused(alone(&seal(big)), Consensus, "bad-blk-length");
+    // Without witnesses a block has at most a million bytes. An output has 13 around a script of this length.
+    let rest = 1_000_000 - serialize(&good()).len() - 13;
+    let big = |script: usize| {
+        let mut big = good();
+        big.txdata[1].output.push(TxOut { script_pubkey: vec![0; script].into(), ..output(0) });
+        seal(big)
+    };
+    assert_eq!(serialize(&big(rest)).len(), 1_000_000);
+    alone(&big(rest)).expect("a million bytes exactly");
+    refused(alone(&big(rest + 1)), Consensus, "bad-blk-length");
     let mut none = good();
     none.txdata.remove(0);
     refused(alone(&seal(none)), Consensus, "bad-cb-missing");
@@ -166,15 +173,65 @@ fn the_reserved_value_is_added_where_it_is_missing() {
     let mut without = good();
     add_witness_reserved_value(&mut without, HEIGHT, &regtest());
     assert_eq!(without, good(), "nothing to add without a commitment");
+    let mut block = commit(good());
+    block.txdata[0].input[0].witness = Witness::new();
+    let bare = block.clone();
+    add_witness_reserved_value(&mut block, HEIGHT, &Params { segwit_height: HEIGHT + 1, ..regtest() });
+    assert_eq!(block, bare, "nothing to add before segwit");
+    add_witness_reserved_value(&mut block, HEIGHT, &Params { segwit_height: HEIGHT, ..regtest() });
+    assert_ne!(block, bare);
+    let complete = block.clone();
+    add_witness_reserved_value(&mut block, HEIGHT, &regtest());
+    assert_eq!(block, complete, "once is enough");
+}
+
+/// BIP 141: at least 38 bytes that start with the tag; the last such output counts.
+#[test]
+fn commitments_are_known_by_their_form() {
+    let mut block = commit(good());
+    assert_eq!(witness_commitment_position(&block), Some(1));
+    let script = |bytes: &[u8]| TxOut { script_pubkey: bytes.to_vec().into(), ..output(0) };
+    let commitment = block.txdata[0].output[1].script_pubkey.to_bytes();
+    block.txdata[0].output.push(script(&commitment[..37]));
+    block.txdata[0].output.push(script(&[0x51; 38]));
+    assert_eq!(witness_commitment_position(&block), Some(1));
+    block.txdata[0].output.push(script(&[&commitment[..], &[0]].concat()));
+    assert_eq!(witness_commitment_position(&block), Some(4));
+    block.txdata[0].output.clear();
+    assert_eq!(witness_commitment_position(&block), None);
+}
+
+#[test]
+fn what_a_disk_gives_back_must_be_what_the_header_commits_to() {
+    let mut block = good();
+    block.txdata[1].input[0].witness = Witness::from_slice(&[[1u8; 1]]);
+    let block = commit(block);
+    let read = |block: &Block, segwit_height| {
+        check_not_mutated(block, &txids(block), HEIGHT, &Params { segwit_height, ..regtest() })
+    };
+    read(&block, HEIGHT).expect("as it was accepted");
+    refused(read(&block, HEIGHT + 1), Mutated, "unexpected-witness");
+    let mut witness = block.clone();
+    witness.txdata[1].input[0].witness = Witness::from_slice(&[[2u8; 1]]);
+    refused(read(&witness, HEIGHT), Mutated, "bad-witness-merkle-match");
+    let mut transaction = block;
+    transaction.txdata[1].lock_time = LockTime::from_consensus(1);
+    refused(read(&transaction, HEIGHT), Mutated, "bad-txnmrklroot");
 }
 
 #[test]
 fn weight_is_bounded() {
     let mut block = good();
-    block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0u8; 3_998_000]]);
-    placed(&commit(block.clone())).expect("below four million");
-    block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0u8; 4_000_000]]);
-    refused(placed(&commit(block)), Consensus, "bad-blk-weight");
+    let mut weighing = |witness: usize| {
+        block.txdata[1].input[0].witness = Witness::from_slice(&[vec![0u8; witness]]);
+        let block = commit(block.clone());
+        assert_eq!(block_weight(&block) as u64, block.weight().to_wu());
+        block
+    };
+    let rest = 4_000_000 - (block_weight(&weighing(3_000_000)) - 3_000_000);
+    assert_eq!(block_weight(&weighing(rest)), 4_000_000);
+    placed(&weighing(rest)).expect("four million exactly");
+    refused(placed(&weighing(rest + 1)), Consensus, "bad-blk-weight");
 }
 
 /// Core's main_tests.cpp.
