@@ -144,7 +144,6 @@ impl Params {
             magic: [0xf9, 0xbe, 0xb4, 0xd9],
             p2p_port: 8333,
             rpc_port: 8332,
-            allow_min_difficulty_blocks: false,
             bip34_height: 227_931,
             bip34_hash: Some(hash("000000000000024b89b42a942fe0d9fea3bb44ab7bd1b19115dd6a759c0808b8")),
             bip65_height: 388_381,

@@ -117,7 +117,8 @@ impl VersionBitsCache {
         };
         for (start, key, time) in to_compute.into_iter().rev() {
             state = match state {
-                ThresholdState::Defined if time >= deployment.start_time => ThresholdState::Started,
+                // Those before the start time were found above.
+                ThresholdState::Defined => ThresholdState::Started,
                 ThresholdState::Started => {
                     let signals = |height: &u32| deployment.is_signalled_by(chain.header(*height).version);
                     let count = (start - period..start).filter(signals).count();
@@ -230,8 +231,20 @@ mod tests {
         assert_eq!(state(&waits, 576, SIGNAL), "active");
         assert_eq!(state(&Deployment { start_time: Deployment::ALWAYS_ACTIVE, ..base }, 1, SIGNAL), "active");
         assert_eq!(state(&Deployment { start_time: Deployment::NEVER_ACTIVE, ..base }, 999, SIGNAL), "failed");
+        // Any time may be a start, so what stands for always and never is none.
+        for start_time in [0, 1, 2] {
+            assert_eq!(state(&Deployment { start_time, ..base }, 144, SIGNAL), "started");
+        }
         // Versions of another form signal nothing.
         assert_eq!(state(&base, 999, 0x7000_0000), "started");
+    }
+
+    #[test]
+    fn deployments_may_share_a_bit() {
+        let mut params = Params::new(Network::Regtest).expect("supported");
+        let second = Deployment { name: "second", ..params.deployments[0] };
+        params.deployments.push(second);
+        assert_eq!(version(&params, 144, |_| SIGNAL), SIGNAL);
     }
 
     #[test]
