@@ -371,3 +371,27 @@ pub(crate) fn taproot_sighash_with(
     }
     Ok(TapSighash::from_engine(engine).to_byte_array())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{outpoint, output, spend};
+
+    #[test]
+    fn lengths_are_written_as_compact_sizes() {
+        for length in [0, 1, 0xfc, 0xfd, 0xffff, 0x1_0000, 0xffff_ffff, 0x1_0000_0000] {
+            let expected = bitcoin::consensus::serialize(&bitcoin::VarInt(length as u64));
+            let written = sha256_of(|engine| write_compact_size(engine, length));
+            assert_eq!(written, sha256::Hash::hash(&expected), "{length:x}");
+        }
+    }
+
+    #[test]
+    fn separators_are_no_part_of_what_is_signed() {
+        let tx = spend(&[outpoint(0)], vec![output(1)]);
+        let hash = |code: &[u8]| legacy_sighash(&tx, 0, code, SIGHASH_ALL);
+        assert_eq!(hash(&[0xab, 0xab]), hash(&[]));
+        assert_eq!(hash(&[0xab, 0x51, 0xab, 0x52, 0xab]), hash(&[0x51, 0x52]));
+        assert_ne!(hash(&[1, 0xab]), hash(&[]), "in a push it is data");
+    }
+}

@@ -258,3 +258,132 @@ impl<V: SignatureVerifier> SignatureChecker for TransactionSignatureChecker<'_, 
             && wanted <= given
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sighash::{legacy_sighash, segwit_v0_sighash};
+    use crate::testing::{outpoint, output, spend};
+    use bitcoin::{Sequence, absolute::LockTime, transaction::Version};
+
+    /// Takes every signature for valid and keeps what was signed.
+    #[derive(Default)]
+    struct Signed(RefCell<Vec<[u8; 32]>>);
+
+    impl SignatureVerifier for Signed {
+        fn verify_ecdsa(&self, _: &[u8], _: &[u8], sighash: &[u8; 32]) -> bool {
+            self.0.borrow_mut().push(*sighash);
+            true
+        }
+        fn verify_schnorr(&self, _: &[u8; 64], _: &[u8; 32], _: &[u8; 32]) -> bool {
+            true
+        }
+    }
+
+    fn transaction() -> (Transaction, PrecomputedTransactionData) {
+        let tx = spend(&[outpoint(0), outpoint(1)], vec![output(3), output(4), output(5)]);
+        let shared = PrecomputedTransactionData::new(&tx, vec![output(6), output(7)]);
+        (tx, shared)
+    }
+
+    /// Whatever was hashed before: the other hash types, other code, and the same again.
+    #[test]
+    fn signature_hashes_are_those_of_the_code_and_the_type_at_hand() {
+        let (tx, shared) = transaction();
+        for version in [SigVersion::Base, SigVersion::WitnessV0] {
+            let checker = TransactionSignatureChecker::with_verifier(&tx, 1, &shared, Signed::default());
+            for code in [&[0x51][..], &[0x52], &[0x52], &[0x51]] {
+                for hash_type in 0..=255u8 {
+                    assert!(checker.check_ecdsa_signature(&[9, hash_type], &[2; 33], code, version));
+                    let expected = match version {
+                        SigVersion::WitnessV0 => segwit_v0_sighash(&tx, 1, code, 7, hash_type.into(), &shared),
+                        _ => legacy_sighash(&tx, 1, code, hash_type.into()),
+                    };
+                    assert_eq!(checker.verifier.0.borrow_mut().pop(), Some(expected), "{version:?} {hash_type:02x}");
+                }
+            }
+        }
+    }
+
+    /// Core's `CPubKey::IsValid`: others are refused before anything is hashed.
+    #[test]
+    fn public_keys_have_the_length_that_their_first_byte_says() {
+        let (tx, shared) = transaction();
+        let checker = TransactionSignatureChecker::with_verifier(&tx, 0, &shared, Signed::default());
+        for (first, lengths) in [(2, &[33][..]), (3, &[33]), (4, &[65]), (6, &[65]), (7, &[65]), (0, &[]), (5, &[])] {
+            for length in 0..=70 {
+                let key = vec![first; length];
+                let is_valid = checker.check_ecdsa_signature(&[9, 1], &key, &[], SigVersion::Base);
+                assert_eq!(is_valid, lengths.contains(&length), "{first} {length}");
+            }
+        }
+        assert!(!checker.check_ecdsa_signature(&[], &[2; 33], &[], SigVersion::Base), "no signature, not even a type");
+    }
+
+    /// BIP 65: of one kind, reached, and not switched off by a final input.
+    #[test]
+    fn lock_times() {
+        let (mut tx, shared) = transaction();
+        for (wanted, given, satisfied) in [
+            (0, 0, true),
+            (10, 11, true),
+            (11, 10, false),
+            (499_999_999, 499_999_999, true),
+            (500_000_000, 500_000_000, true),
+            (500_000_000, 500_000_001, true),
+            (500_000_001, 500_000_000, false),
+            (499_999_999, 500_000_000, false),
+            (500_000_000, 499_999_999, false),
+            (1 << 32, u32::MAX, false),
+        ] {
+            tx.lock_time = LockTime::from_consensus(given);
+            for (sequence, counts) in [(Sequence::ZERO, true), (Sequence(u32::MAX - 1), true), (Sequence::MAX, false)] {
+                tx.input[1].sequence = sequence;
+                let checker = TransactionSignatureChecker::new(&tx, 1, &shared);
+                assert_eq!(checker.check_lock_time(ScriptNum(wanted)), satisfied && counts, "{wanted} {given}");
+            }
+        }
+    }
+
+    /// BIP 112: of one kind, reached, not disabled, and bits without a meaning aside.
+    #[test]
+    fn sequences() {
+        const TIME: u32 = 1 << 22;
+        let (mut tx, shared) = transaction();
+        for (wanted, given, satisfied) in [
+            (0, 0, true),
+            (5, 6, true),
+            (6, 5, false),
+            (0xffff, 0xffff, true),
+            (TIME, TIME, true),
+            (TIME, TIME | 1, true),
+            (TIME | 1, TIME, false),
+            (TIME, 0xffff, false),
+            (5, TIME, false),
+            (5, TIME | 0xffff, false),
+            (1 << 16 | 5, 5, true),
+            (1 << 23 | 5, 5, true),
+            (5, 1 << 16 | 5, true),
+            (6, 1 << 16 | 5, false),
+            (5, 1 << 31 | 5, false),
+            (0, u32::MAX, false),
+        ] {
+            tx.input[1].sequence = Sequence(given);
+            for (version, counts) in [(1, false), (0, false), (2, true), (3, true), (-1, true), (i32::MIN, true)] {
+                tx.version = Version(version);
+                let checker = TransactionSignatureChecker::new(&tx, 1, &shared);
+                let checked = checker.check_sequence(ScriptNum(wanted.into()));
+                assert_eq!(checked, satisfied && counts, "{wanted:x} {given:x} in version {version}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_transaction_every_check_fails() {
+        assert!(!NoTransaction.check_ecdsa_signature(&[9, 1], &[2; 33], &[], SigVersion::Base));
+        let checked = NoTransaction.check_schnorr_signature(&[9; 64], &[2; 32], &ExecutionData::default());
+        assert_eq!(checked, Err(ScriptError::SchnorrSig));
+        assert!(!NoTransaction.check_lock_time(ScriptNum(0)));
+        assert!(!NoTransaction.check_sequence(ScriptNum(0)));
+    }
+}

@@ -66,7 +66,6 @@ pub(crate) fn is_op_success(opcode: Opcode) -> bool {
 /// Whether `opcode` (at most PUSHDATA4) is the shortest way to push `data`.
 pub(crate) fn is_minimal_push(data: &[u8], opcode: Opcode) -> bool {
     let shortest = match *data {
-        [] => OP_PUSHBYTES_0,
         // A numeric opcode would have pushed it.
         [1..=16 | 0x81] => return false,
         _ if data.len() <= 75 => return usize::from(opcode.to_u8()) == data.len(),
@@ -170,13 +169,27 @@ mod tests {
 
     #[test]
     fn pushes() {
-        for length in [0, 1, 75, 76, 255, 256, 65535, 65536] {
-            let data = vec![7; length];
+        for (length, shortest) in
+            [(0, 0), (1, 1), (2, 2), (75, 75), (76, 0x4c), (77, 0x4c), (255, 0x4c), (256, 0x4d), (65535, 0x4d)]
+        {
+            let data = vec![0x77; length];
             let script = push(&data);
             let mut reader = Reader::new(&script);
-            assert_eq!(reader.next().unwrap().unwrap().1, data);
+            assert_eq!(reader.next(), Some(Ok((Opcode::from(shortest), data.as_slice()))));
             assert!(reader.next().is_none());
+            for opcode in 0..=OP_PUSHDATA4.to_u8() {
+                assert_eq!(is_minimal_push(&data, Opcode::from(opcode)), opcode == shortest, "{length} {opcode}");
+            }
         }
+        let data = vec![0x77; 65536];
+        assert_eq!(push(&data), [&[0x4e, 0, 0, 1, 0][..], &data].concat());
+        assert!(is_minimal_push(&data, OP_PUSHDATA4));
+        // What a numeric opcode pushes has no minimal push by length; it is how Core's `<<` writes it all the same.
+        for number in (1..=16).chain([0x81]) {
+            assert!(!is_minimal_push(&[number], OP_PUSHBYTES_1));
+            assert_eq!(push(&[number]), [1, number]);
+        }
+        assert!(is_minimal_push(&[0], OP_PUSHBYTES_1) && is_minimal_push(&[17], OP_PUSHBYTES_1));
     }
 
     #[test]

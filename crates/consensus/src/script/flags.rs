@@ -217,6 +217,24 @@ mod tests {
     }
 
     #[test]
+    fn flags_are_sets() {
+        let (a, b, c) = (ScriptFlags::P2SH, ScriptFlags::WITNESS, ScriptFlags::TAPROOT);
+        assert_eq!(((a | b) | (b | c), (a | b) & (b | c), (a | b) - (b | c)), (a | b | c, b, a));
+        let mut both = a;
+        both |= b;
+        both |= b;
+        assert_eq!(both, a | b);
+        assert!((a | b).contains(b) && a.contains(ScriptFlags::NONE) && !a.contains(a | b));
+        assert!((a | b).intersects(b | c) && !a.intersects(b | c) && !a.intersects(ScriptFlags::NONE));
+        assert_eq!((ScriptFlags::from_bits(a.bits()), ScriptFlags::from_bits(u32::MAX)), (a, ScriptFlags::ALL));
+        assert_eq!(
+            ("".parse(), "NONE".parse(), "P2SH,P2SH".parse()),
+            (Ok(ScriptFlags::NONE), Ok(ScriptFlags::NONE), Ok(a))
+        );
+        assert_eq!((ScriptFlags::NONE.to_string(), (a | b).to_string()), ("NONE".into(), "P2SH,WITNESS".into()));
+    }
+
+    #[test]
     fn bits_are_cores() {
         assert_eq!(ScriptFlags::ALL.bits(), (1 << 21) - 1);
         for (position, (_, flag)) in ScriptFlags::NAMES.iter().enumerate() {

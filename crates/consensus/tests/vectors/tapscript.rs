@@ -63,6 +63,9 @@ fn limits() {
     let ones = vec![vec![1]; 1001];
     assert_eq!(run("1", &ones, CONSENSUS), "STACK_SIZE");
     assert_eq!(run("DEPTH", &ones[..1000], CONSENSUS), "STACK_SIZE");
+    // Before the script runs as after each operation.
+    assert_eq!(run(&"2DROP ".repeat(500), &ones, CONSENSUS), "STACK_SIZE");
+    assert_eq!(run(&("2DROP ".repeat(499) + "DROP"), &ones[..1000], CONSENSUS), "OK");
     // The altstack counts.
     assert_eq!(run("TOALTSTACK DEPTH DEPTH", &ones[..999], CONSENSUS), "STACK_SIZE");
     assert_eq!(run("TOALTSTACK DEPTH", &ones[..999], CONSENSUS), "CLEANSTACK");
