@@ -299,7 +299,7 @@ mod tests {
     fn coin(value: u64) -> Coin {
         let script = ScriptBuf::from_bytes(vec![0x51; value as usize % 50]);
         let output = TxOut { value: Amount::from_sat(value), script_pubkey: script };
-        Coin { output, height: 1, coinbase: value % 3 == 0 }
+        Coin { output, height: 1, coinbase: value.is_multiple_of(3) }
     }
 
     fn cached(coin: &Coin) -> CachedCoin {
