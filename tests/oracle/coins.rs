@@ -6,12 +6,14 @@ use bitcoin::hashes::Hash;
 use bitcoin::key::{Keypair, TapTweak};
 use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_CHECKSIG, OP_CHECKSIGADD, OP_NUMEQUAL};
 use bitcoin::script::{Builder, PushBytesBuf};
-use bitcoin::secp256k1::{All, Message, Secp256k1, SecretKey};
-use bitcoin::sighash::{EcdsaSighashType, Prevouts, SighashCache, TapSighashType};
+use bitcoin::secp256k1::{All, Message, Secp256k1, SecretKey, XOnlyPublicKey};
 use bitcoin::taproot::{LeafVersion, TapLeafHash, TaprootBuilder, TaprootSpendInfo};
 use bitcoin::transaction::Version;
 use bitcoin::{Amount, Block, OutPoint, PublicKey, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use cairn_chain::testing::{MATURITY, block_after, reward, spend};
+use cairn_consensus::sighash::{
+    PrecomputedTransactionData, TapscriptSpend, legacy_sighash, segwit_v0_sighash, taproot_sighash,
+};
 
 /// What each coin is worth, satoshi.
 pub(crate) const VALUE: u64 = 100_000;
@@ -46,6 +48,12 @@ pub(crate) const KINDS: [Kind; 11] = [
     Kind::TrChecksigadd,
 ];
 
+impl Kind {
+    pub(crate) fn is_taproot(self) -> bool {
+        matches!(self, Kind::TrKey | Kind::TrChecksig | Kind::TrChecksigadd)
+    }
+}
+
 /// A coin and how to spend it.
 #[derive(Debug, Clone)]
 pub(crate) struct Coin {
@@ -68,30 +76,30 @@ impl Purse {
         Self { secp, keys }
     }
 
-    fn key(&self) -> PublicKey {
-        PublicKey::new(self.keys[0].public_key())
+    pub(crate) fn key(&self, n: usize) -> PublicKey {
+        PublicKey::new(self.keys[n].public_key())
+    }
+
+    pub(crate) fn x_only(&self, n: usize) -> XOnlyPublicKey {
+        self.keys[n].x_only_public_key().0
     }
 
     fn multisig(&self) -> ScriptBuf {
-        let builder = self
-            .keys
-            .iter()
-            .fold(Builder::new().push_int(2), |builder, key| builder.push_key(&PublicKey::new(key.public_key())));
+        let builder = (0..3).fold(Builder::new().push_int(2), |builder, n| builder.push_key(&self.key(n)));
         builder.push_int(3).push_opcode(OP_CHECKMULTISIG).into_script()
     }
 
     fn leaf(&self, kind: Kind) -> ScriptBuf {
-        let x = |n: usize| self.keys[n].x_only_public_key().0;
         match kind {
             Kind::TrChecksigadd => Builder::new()
-                .push_x_only_key(&x(0))
+                .push_x_only_key(&self.x_only(0))
                 .push_opcode(OP_CHECKSIG)
-                .push_x_only_key(&x(1))
+                .push_x_only_key(&self.x_only(1))
                 .push_opcode(OP_CHECKSIGADD)
                 .push_int(2)
                 .push_opcode(OP_NUMEQUAL)
                 .into_script(),
-            _ => Builder::new().push_x_only_key(&x(0)).push_opcode(OP_CHECKSIG).into_script(),
+            _ => Builder::new().push_x_only_key(&self.x_only(0)).push_opcode(OP_CHECKSIG).into_script(),
         }
     }
 
@@ -99,11 +107,11 @@ impl Purse {
         let builder = TaprootBuilder::new().add_leaf(1, self.leaf(kind)).expect("depth");
         let other = Builder::new().push_int(1).into_script();
         let builder = builder.add_leaf(1, other).expect("depth");
-        builder.finalize(&self.secp, self.keys[2].x_only_public_key().0).expect("complete")
+        builder.finalize(&self.secp, self.x_only(2)).expect("complete")
     }
 
     pub(crate) fn script_pubkey(&self, kind: Kind) -> ScriptBuf {
-        let key = self.key();
+        let key = self.key(0);
         let wpkh = || ScriptBuf::new_p2wpkh(&key.wpubkey_hash().expect("compressed"));
         match kind {
             Kind::Pk => ScriptBuf::new_p2pk(&key),
@@ -114,14 +122,29 @@ impl Purse {
             Kind::Wpkh => wpkh(),
             Kind::WshMultisig => self.multisig().to_p2wsh(),
             Kind::ShWsh => self.multisig().to_p2wsh().to_p2sh(),
-            Kind::TrKey => ScriptBuf::new_p2tr(&self.secp, self.keys[0].x_only_public_key().0, None),
+            Kind::TrKey => ScriptBuf::new_p2tr(&self.secp, self.x_only(0), None),
             Kind::TrChecksig | Kind::TrChecksigadd => ScriptBuf::new_p2tr_tweaked(self.tree(kind).output_key()),
         }
     }
 
-    fn ecdsa(&self, key: usize, hash: [u8; 32]) -> Vec<u8> {
+    pub(crate) fn ecdsa(&self, key: usize, hash: [u8; 32], hash_type: u8) -> Vec<u8> {
         let signature = self.secp.sign_ecdsa_low_r(&Message::from_digest(hash), &self.keys[key].secret_key());
-        [signature.serialize_der().as_ref(), &[EcdsaSighashType::All as u8]].concat()
+        [signature.serialize_der().as_ref(), &[hash_type]].concat()
+    }
+
+    pub(crate) fn schnorr(&self, key: usize, hash: [u8; 32], hash_type: u8) -> Vec<u8> {
+        self.schnorr_with(&self.keys[key], hash, hash_type)
+    }
+
+    /// By the key tweaked without a tree of scripts.
+    pub(crate) fn schnorr_tweaked(&self, key: usize, hash: [u8; 32], hash_type: u8) -> Vec<u8> {
+        self.schnorr_with(&self.keys[key].tap_tweak(&self.secp, None).to_keypair(), hash, hash_type)
+    }
+
+    fn schnorr_with(&self, key: &Keypair, hash: [u8; 32], hash_type: u8) -> Vec<u8> {
+        let signature = self.secp.sign_schnorr_no_aux_rand(&Message::from_digest(hash), key);
+        let hash_type = [hash_type];
+        [&signature.as_ref()[..], if hash_type == [0] { &[][..] } else { &hash_type[..] }].concat()
     }
 
     /// One transaction that spends coins to an output that anyone can spend, signed.
@@ -142,89 +165,89 @@ impl Purse {
         tx
     }
 
-    /// Signs every input anew.
+    /// Signs every input anew, everything: ALL, and Taproot's DEFAULT.
     pub(crate) fn sign(&self, tx: &mut Transaction, coins: &[Coin]) {
-        let spent: Vec<TxOut> = coins.iter().map(|coin| coin.output.clone()).collect();
+        self.sign_as(tx, coins, |kind| u8::from(!kind.is_taproot()));
+    }
+
+    /// Signs every input anew with the hash type for its kind.
+    pub(crate) fn sign_as(&self, tx: &mut Transaction, coins: &[Coin], hash_type: impl Fn(Kind) -> u8) {
+        let spent = coins.iter().map(|coin| coin.output.clone()).collect();
+        let shared = PrecomputedTransactionData::new(tx, spent);
         for (n, coin) in coins.iter().enumerate() {
-            let (script_sig, witness) = self.unlock(tx, n, coin, &spent);
+            let (script_sig, witness) = self.unlock(tx, n, coin.kind, hash_type(coin.kind), &shared);
             tx.input[n].script_sig = script_sig;
             tx.input[n].witness = witness;
         }
     }
 
-    fn unlock(&self, tx: &Transaction, n: usize, coin: &Coin, spent: &[TxOut]) -> (ScriptBuf, Witness) {
-        let mut cache = SighashCache::new(tx);
-        let all = EcdsaSighashType::All;
-        let push = |items: &[&[u8]]| {
-            items.iter().fold(Builder::new(), |builder, item| {
-                builder.push_slice(PushBytesBuf::try_from(item.to_vec()).expect("short"))
-            })
-        };
-        let key = self.key().to_bytes();
+    fn unlock(
+        &self,
+        tx: &Transaction,
+        n: usize,
+        kind: Kind,
+        hash_type: u8,
+        shared: &PrecomputedTransactionData,
+    ) -> (ScriptBuf, Witness) {
+        let key = self.key(0).to_bytes();
         let multisig = self.multisig();
-        let legacy = |script: &ScriptBuf| {
-            cache.legacy_signature_hash(n, script, all.to_u32()).expect("an input").to_byte_array()
+        let spent = &shared.spent_outputs()[n];
+        let legacy = |script: &ScriptBuf| legacy_sighash(tx, n, script.as_bytes(), hash_type.into());
+        let version_0 = |script: &ScriptBuf| {
+            segwit_v0_sighash(tx, n, script.as_bytes(), spent.value.to_sat(), hash_type.into(), shared)
         };
-        match coin.kind {
-            Kind::Pk => (push(&[&self.ecdsa(0, legacy(&coin.output.script_pubkey))]).into_script(), Witness::new()),
-            Kind::Pkh => {
-                (push(&[&self.ecdsa(0, legacy(&coin.output.script_pubkey)), &key]).into_script(), Witness::new())
-            }
+        let taproot = |tapscript: Option<&TapscriptSpend>| {
+            taproot_sighash(tx, n, hash_type, None, tapscript, shared).expect("a type that is defined")
+        };
+        let unlocked = |items: &[Vec<u8>]| (push(items), Witness::new());
+        let witness = |items: &[Vec<u8>]| (ScriptBuf::new(), Witness::from_slice(items));
+        match kind {
+            Kind::Pk => unlocked(&[self.ecdsa(0, legacy(&spent.script_pubkey), hash_type)]),
+            Kind::Pkh => unlocked(&[self.ecdsa(0, legacy(&spent.script_pubkey), hash_type), key]),
             Kind::Multisig | Kind::ShMultisig => {
                 let hash = legacy(&multisig);
-                let mut items = vec![vec![], self.ecdsa(0, hash), self.ecdsa(2, hash)];
-                if coin.kind == Kind::ShMultisig {
+                let mut items = vec![vec![], self.ecdsa(0, hash, hash_type), self.ecdsa(2, hash, hash_type)];
+                if kind == Kind::ShMultisig {
                     items.push(multisig.to_bytes());
                 }
-                let items: Vec<&[u8]> = items.iter().map(Vec::as_slice).collect();
-                (push(&items).into_script(), Witness::new())
+                unlocked(&items)
             }
             Kind::ShWpkh | Kind::Wpkh => {
-                let program = self.script_pubkey(Kind::Wpkh);
-                let hash = cache.p2wpkh_signature_hash(n, &program, coin.output.value, all).expect("an input");
-                let witness = Witness::from_slice(&[self.ecdsa(0, hash.to_byte_array()), key]);
-                let wrapped = coin.kind == Kind::ShWpkh;
-                (if wrapped { push(&[program.as_bytes()]).into_script() } else { ScriptBuf::new() }, witness)
+                let hash = version_0(&self.script_pubkey(Kind::Pkh));
+                let (_, witness) = witness(&[self.ecdsa(0, hash, hash_type), key]);
+                let wrapped = kind == Kind::ShWpkh;
+                (if wrapped { push(&[self.script_pubkey(Kind::Wpkh).to_bytes()]) } else { ScriptBuf::new() }, witness)
             }
             Kind::WshMultisig | Kind::ShWsh => {
-                let hash = cache.p2wsh_signature_hash(n, &multisig, coin.output.value, all).expect("an input");
-                let hash = hash.to_byte_array();
-                let witness =
-                    Witness::from_slice(&[vec![], self.ecdsa(0, hash), self.ecdsa(1, hash), multisig.to_bytes()]);
-                let wrapped = coin.kind == Kind::ShWsh;
-                let program = multisig.to_p2wsh();
-                (if wrapped { push(&[program.as_bytes()]).into_script() } else { ScriptBuf::new() }, witness)
+                let hash = version_0(&multisig);
+                let signatures = [0, 1].map(|key| self.ecdsa(key, hash, hash_type));
+                let [first, second] = signatures;
+                let (_, witness) = witness(&[vec![], first, second, multisig.to_bytes()]);
+                let wrapped = kind == Kind::ShWsh;
+                (if wrapped { push(&[multisig.to_p2wsh().to_bytes()]) } else { ScriptBuf::new() }, witness)
             }
-            Kind::TrKey => {
-                let hash = cache.taproot_key_spend_signature_hash(n, &Prevouts::All(spent), TapSighashType::Default);
-                let message = Message::from_digest(hash.expect("an input").to_byte_array());
-                let tweaked = self.keys[0].tap_tweak(&self.secp, None).to_keypair();
-                let signature = self.secp.sign_schnorr_no_aux_rand(&message, &tweaked);
-                (ScriptBuf::new(), Witness::from_slice(&[signature.as_ref()]))
-            }
+            Kind::TrKey => witness(&[self.schnorr_tweaked(0, taproot(None), hash_type)]),
             Kind::TrChecksig | Kind::TrChecksigadd => {
-                let leaf = self.leaf(coin.kind);
-                let leaf_hash = TapLeafHash::from_script(&leaf, LeafVersion::TapScript);
-                let hash = cache.taproot_script_spend_signature_hash(
-                    n,
-                    &Prevouts::All(spent),
-                    leaf_hash,
-                    TapSighashType::Default,
-                );
-                let message = Message::from_digest(hash.expect("an input").to_byte_array());
-                let signature =
-                    |key: usize| self.secp.sign_schnorr_no_aux_rand(&message, &self.keys[key]).as_ref().to_vec();
-                let control = self.tree(coin.kind).control_block(&(leaf.clone(), LeafVersion::TapScript));
+                let leaf = self.leaf(kind);
+                let leaf_hash = TapLeafHash::from_script(&leaf, LeafVersion::TapScript).to_byte_array();
+                let hash = taproot(Some(&TapscriptSpend { leaf_hash, codeseparator_position: u32::MAX }));
+                let control = self.tree(kind).control_block(&(leaf.clone(), LeafVersion::TapScript));
                 let control = control.expect("the leaf is in the tree").serialize();
-                let mut witness = Vec::new();
-                if coin.kind == Kind::TrChecksigadd {
-                    witness.push(signature(1));
+                let mut items = Vec::new();
+                if kind == Kind::TrChecksigadd {
+                    items.push(self.schnorr(1, hash, hash_type));
                 }
-                witness.extend([signature(0), leaf.to_bytes(), control]);
-                (ScriptBuf::new(), Witness::from_slice(&witness))
+                items.extend([self.schnorr(0, hash, hash_type), leaf.to_bytes(), control]);
+                witness(&items)
             }
         }
     }
+}
+
+/// A script that pushes these.
+pub(crate) fn push(items: &[Vec<u8>]) -> ScriptBuf {
+    let push = |item: &Vec<u8>| PushBytesBuf::try_from(item.clone()).expect("short");
+    items.iter().fold(Builder::new(), |builder, item| builder.push_slice(push(item))).into_script()
 }
 
 /// A pair whose chain has mature rewards and coins of every kind.

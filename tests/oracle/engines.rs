@@ -1,13 +1,15 @@
 //! A pair of engines that is given the same blocks.
 
+use bitcoin::block::Header;
 use bitcoin::consensus::serialize;
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Network, ScriptBuf, VarInt};
 use bitcoinkernel::notifications::types::{BlockValidationStateExt, ValidationMode};
 use bitcoinkernel::{
     BlockValidationStateRef, ChainType, ChainstateManager, ContextBuilder, Log, LogCategory, LogLevel, Logger,
+    ProcessBlockHeaderResult,
 };
-use cairn_chain::testing::open;
-use cairn_chain::{Chain, ChainError};
+use cairn_chain::{Chain, ChainConfig, ChainError};
+use cairn_consensus::params::Params;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Core's clock is the real one; both engines use it.
@@ -51,15 +53,49 @@ pub(crate) struct Pair {
     _dirs: [tempfile::TempDir; 2],
 }
 
+/// A network that both engines can make.
+#[derive(Debug, Clone)]
+pub(crate) enum Net {
+    /// One that has parameters of its own.
+    Known(Network),
+    /// A signet with its own challenge.
+    Signet(ScriptBuf),
+}
+
+impl Net {
+    pub(crate) fn params(&self) -> Params {
+        match self {
+            Net::Known(network) => Params::new(*network).expect("supported"),
+            Net::Signet(challenge) => Params::signet(challenge.clone(), None).expect("possible"),
+        }
+    }
+
+    fn context(&self) -> ContextBuilder {
+        let builder = ContextBuilder::new();
+        match self {
+            Net::Known(Network::Bitcoin) => builder.chain_type(ChainType::Mainnet),
+            Net::Known(Network::Testnet4) => builder.chain_type(ChainType::Testnet4),
+            Net::Known(Network::Signet) => builder.chain_type(ChainType::Signet),
+            Net::Known(_) => builder.chain_type(ChainType::Regtest),
+            Net::Signet(challenge) => builder.signet(challenge.as_bytes()),
+        }
+    }
+}
+
 impl Pair {
     pub(crate) fn new() -> Self {
+        Self::on(&Net::Known(Network::Regtest))
+    }
+
+    pub(crate) fn on(net: &Net) -> Self {
         start_logging();
         let dirs = [tempfile::tempdir().expect("temporary"), tempfile::tempdir().expect("temporary")];
-        let ours = open(dirs[0].path()).expect("opens");
+        let config = ChainConfig::new(dirs[0].path().to_owned(), net.params());
+        let ours = Chain::open(ChainConfig { coin_cache_bytes: 8 << 20, ..config }, Box::new(|_| {})).expect("opens");
         let checked = Arc::new(Mutex::new(None));
         let sink = checked.clone();
-        let context = ContextBuilder::new()
-            .chain_type(ChainType::Regtest)
+        let context = net
+            .context()
             .with_block_checked_validation(move |_: bitcoinkernel::Block, state: BlockValidationStateRef<'_>| {
                 *sink.lock().expect("nobody panics holding it") = Some(state.mode() == ValidationMode::Valid);
             })
@@ -112,16 +148,27 @@ impl Pair {
         self.ask(block).0
     }
 
+    /// Gives a header to both; the reason if it was refused. Panics unless they agree on it.
+    pub(crate) fn give_header(&self, header: &Header) -> Option<String> {
+        LOG.lock().expect("nobody panics holding it").clear();
+        let ours = refusal(self.ours.process_headers(&[*header], now()));
+        let theirs = bitcoinkernel::BlockHeader::new(&serialize(header)).expect("80 bytes");
+        let theirs = self.theirs.process_block_header(&theirs).expect("Core's engine works");
+        let log = LOG.lock().expect("nobody panics holding it").join("");
+        let refused = !matches!(theirs, ProcessBlockHeaderResult::Valid);
+        assert_eq!(ours.is_some(), refused, "ours: {ours:?}, Core's log: {log}\n{header:?}");
+        if let Some(reason) = &ours {
+            assert!(says(&log, reason), "ours: {reason}, Core's log: {log}\n{header:?}");
+        }
+        ours
+    }
+
     /// Our reason, whether Core refused, and what it logged.
     fn ask(&self, block: &Block) -> (Option<String>, bool, String) {
         LOG.lock().expect("nobody panics holding it").clear();
         *self.checked.lock().expect("nobody panics holding it") = None;
-        let ours = match self.ours.process_block(Arc::new(block.clone()), now(), false) {
-            Ok(_) => None,
-            Err(ChainError::Rejected(refused)) => Some(refused.reason.into_owned()),
-            Err(error) => panic!("our engine failed: {error}"),
-        };
-        let bytes = serialize(block);
+        let ours = refusal(self.ours.process_block(Arc::new(block.clone()), now(), false));
+        let bytes = encode(block);
         let rejected = match bitcoinkernel::Block::new(&bytes) {
             Ok(block) => self.theirs.process_block(&block).is_rejected(),
             Err(error) => panic!("Core does not read what we read ({error}): {block:?}"),
@@ -132,6 +179,29 @@ impl Pair {
         assert_eq!(self.tip(), self.core_tip(), "after {ours:?}, Core's log: {log}");
         (ours, refused, log)
     }
+}
+
+/// Our reason, if what was given was refused.
+fn refusal<T>(taken: Result<T, ChainError>) -> Option<String> {
+    match taken {
+        Ok(_) => None,
+        Err(ChainError::Rejected(refused)) => Some(refused.reason.into_owned()),
+        Err(error) => panic!("our engine failed: {error}"),
+    }
+}
+
+/// A block as Core reads it. A transaction with neither inputs nor outputs has an encoding only without the witness marker.
+fn encode(block: &Block) -> Vec<u8> {
+    let mut bytes = serialize(&block.header);
+    bytes.extend(serialize(&VarInt::from(block.txdata.len())));
+    for tx in &block.txdata {
+        if tx.input.is_empty() && tx.output.is_empty() {
+            bytes.extend([&serialize(&tx.version)[..], &[0, 0], &serialize(&tx.lock_time)].concat());
+        } else {
+            bytes.extend(serialize(tx));
+        }
+    }
+    bytes
 }
 
 /// Whether Core's log tells of exactly this reason: a state's text is the reason, then a comma and details, or nothing.

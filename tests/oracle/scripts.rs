@@ -1,51 +1,10 @@
 //! One spend for each way in which a script fails, and some that do not, with Core's words.
 
-use crate::coins::{VALUE, World};
-use bitcoin::absolute::LockTime;
-use bitcoin::script::{Builder, PushBytesBuf};
-use bitcoin::secp256k1::{Secp256k1, XOnlyPublicKey};
-use bitcoin::taproot::{LeafVersion, TaprootBuilder};
-use bitcoin::transaction::Version;
-use bitcoin::{Amount, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
-use cairn_chain::testing::anyone_can_spend;
+use crate::coins::World;
+use crate::spends::{Case, KEY, Place, case};
+use cairn_consensus::script::ScriptError;
 
-/// How a script is put into an output and given when it is spent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// The output's script itself.
-    Bare,
-    /// Pay-to-script-hash.
-    Sh,
-    /// Version 0 witness script.
-    Wsh,
-    /// A tapscript leaf.
-    Tap,
-    /// The output's script is this; the items are the whole witness.
-    Program,
-}
-
-struct Case {
-    name: &'static str,
-    place: Place,
-    script: Vec<u8>,
-    /// Items that the script finds on its stack.
-    items: Vec<Vec<u8>>,
-    sequence: u32,
-    lock_time: u32,
-    /// Core's text of the error; none if the spend is valid.
-    error: Option<&'static str>,
-}
-
-fn case(name: &'static str, place: Place, script: &[u8], items: &[&[u8]], error: Option<&'static str>) -> Case {
-    let items = items.iter().map(|item| item.to_vec()).collect();
-    Case { name, place, script: script.to_vec(), items, sequence: 0xffff_fffe, lock_time: 0, error }
-}
-
-const FALSE: &str = "Script evaluated without error but finished with a false/empty top stack element";
-const KEY: [u8; 32] = [
-    0x79, 0xbe, 0x66, 0x7e, 0xf9, 0xdc, 0xbb, 0xac, 0x55, 0xa0, 0x62, 0x95, 0xce, 0x87, 0x0b, 0x07, 0x02, 0x9b, 0xfc,
-    0xdb, 0x2d, 0xce, 0x28, 0xd9, 0x59, 0xf2, 0x81, 0x5b, 0x16, 0xf8, 0x17, 0x98,
-];
+pub(crate) const FALSE: &str = "Script evaluated without error but finished with a false/empty top stack element";
 
 fn with_key(before: &[u8], after: &[u8]) -> Vec<u8> {
     [before, &[32], &KEY, after].concat()
@@ -61,12 +20,12 @@ fn der() -> Vec<u8> {
     signature
 }
 
-fn cases() -> Vec<Case> {
+fn basic() -> Vec<Case> {
     use Place::{Bare, Program, Sh, Tap, Wsh};
     let key33 = [&[2u8][..], &KEY].concat();
     let mut many_ops = vec![0x61; 202];
     many_ops.insert(0, 0x51);
-    let mut cases = vec![
+    vec![
         case("true", Bare, &[0x51], &[], None),
         case("false", Bare, &[0x00], &[], Some(FALSE)),
         case("empty", Bare, &[], &[], Some(FALSE)),
@@ -150,9 +109,15 @@ fn cases() -> Vec<Case> {
         case("cltv-later", Bare, &[0x03, 0, 0, 0x10, 0xb1], &[], Some("Locktime requirement not satisfied")),
         case("cltv-kind", Bare, &[0x05, 0, 0, 0, 0x70, 0, 0xb1], &[], Some("Locktime requirement not satisfied")),
         case("cltv-zero", Bare, &[0x00, 0xb1, 0x51], &[], None),
-        case("cltv-final", Bare, &[0x00, 0xb1, 0x51], &[], Some("Locktime requirement not satisfied")),
+        Case {
+            sequence: 0xffff_ffff,
+            ..case("cltv-final", Bare, &[0x00, 0xb1, 0x51], &[], Some("Locktime requirement not satisfied"))
+        },
         case("csv-negative", Bare, &[0x4f, 0xb2], &[], Some("Negative locktime")),
-        case("csv-disabled-input", Bare, &[0x51, 0xb2], &[], Some("Locktime requirement not satisfied")),
+        Case {
+            sequence: 0xffff_ffff,
+            ..case("csv-disabled-input", Bare, &[0x51, 0xb2], &[], Some("Locktime requirement not satisfied"))
+        },
         case("csv-disabled-operand", Bare, &[0x05, 0, 0, 0, 0x80, 0, 0xb2], &[], None),
         case("sh-false", Sh, &[0x00], &[], Some(FALSE)),
         case("sh-true", Sh, &[0x51], &[], None),
@@ -274,70 +239,17 @@ fn cases() -> Vec<Case> {
         case("program-2", Program, &[&[0x52, 32][..], &[1; 32]].concat(), &[], None),
         case("program-16", Program, &[&[0x60, 40][..], &[1; 40]].concat(), &[&[1; 600]], None),
         case("unexpected-witness", Program, &[0x51], &[&[1]], Some("Witness provided for non-witness script")),
-    ];
-    for case in &mut cases {
-        match case.name {
-            "cltv-final" | "csv-disabled-input" => case.sequence = 0xffff_ffff,
-            _ => {}
-        }
-    }
-    cases
+    ]
+}
+
+/// All cases.
+pub(crate) fn cases() -> Vec<Case> {
+    [basic(), crate::limits::cases(), crate::signatures::cases()].concat()
 }
 
 /// Names of all cases.
 pub(crate) fn names() -> Vec<&'static str> {
     cases().iter().map(|case| case.name).collect()
-}
-
-impl Case {
-    fn tree(&self) -> (bitcoin::taproot::TaprootSpendInfo, ScriptBuf) {
-        let leaf = ScriptBuf::from_bytes(self.script.clone());
-        let key = XOnlyPublicKey::from_slice(&KEY).expect("a key");
-        let tree = TaprootBuilder::new().add_leaf(0, leaf.clone()).expect("depth");
-        (tree.finalize(&Secp256k1::new(), key).expect("complete"), leaf)
-    }
-
-    fn script_pubkey(&self) -> ScriptBuf {
-        let script = ScriptBuf::from_bytes(self.script.clone());
-        match self.place {
-            Place::Bare | Place::Program => script,
-            Place::Sh => script.to_p2sh(),
-            Place::Wsh => script.to_p2wsh(),
-            Place::Tap => ScriptBuf::new_p2tr_tweaked(self.tree().0.output_key()),
-        }
-    }
-
-    fn spend(&self, previous_output: OutPoint) -> Transaction {
-        let push = |items: &[Vec<u8>]| {
-            let push = |item: &Vec<u8>| PushBytesBuf::try_from(item.clone()).expect("short");
-            items.iter().fold(Builder::new(), |builder, item| builder.push_slice(push(item))).into_script()
-        };
-        let mut items = self.items.clone();
-        let (script_sig, witness) = match self.place {
-            Place::Bare => (push(&items), Witness::new()),
-            Place::Program => (ScriptBuf::new(), Witness::from_slice(&items)),
-            Place::Sh => {
-                items.push(self.script.clone());
-                (push(&items), Witness::new())
-            }
-            Place::Wsh => {
-                items.push(self.script.clone());
-                (ScriptBuf::new(), Witness::from_slice(&items))
-            }
-            Place::Tap => {
-                let (tree, leaf) = self.tree();
-                let control = tree.control_block(&(leaf.clone(), LeafVersion::TapScript)).expect("the leaf is there");
-                items.extend([leaf.to_bytes(), control.serialize()]);
-                (ScriptBuf::new(), Witness::from_slice(&items))
-            }
-        };
-        Transaction {
-            version: Version::TWO,
-            lock_time: LockTime::from_consensus(self.lock_time),
-            input: vec![TxIn { previous_output, script_sig, sequence: Sequence(self.sequence), witness }],
-            output: vec![TxOut { value: Amount::from_sat(VALUE / 2), script_pubkey: anyone_can_spend() }],
-        }
-    }
 }
 
 #[test]
@@ -347,18 +259,46 @@ fn every_script_ends_alike_in_both() {
     let mut wrong = Vec::new();
     for (case, place) in cases.iter().zip(places) {
         println!("{}", case.name);
-        let block = world.block(vec![case.spend(place)]);
-        let expected = case.error.map(|error| format!("block-script-verify-flag-failed ({error})"));
+        let block = world.block(vec![case.spend(&world.purse, place)]);
         let found = world.pair.give(&block);
-        if found != expected {
-            wrong.push(format!("{}: {expected:?} expected, {found:?} found", case.name));
+        if found != case.reason() {
+            wrong.push(format!("{}: {:?} expected, {found:?} found", case.name, case.reason()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let mut names = [names(), crate::catalogue::names()].concat();
+    let names = crate::names();
     println!("{} mutations and scripts", names.len());
     assert!(names.len() >= 80);
-    names.sort_unstable();
-    names.dedup();
-    assert!(names.len() >= 80, "no name twice");
+    let unique: std::collections::BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(unique.len(), names.len(), "no name twice");
+}
+
+/// Errors that only policy knows: no block is refused for them.
+const POLICY: [ScriptError; 15] = [
+    ScriptError::UnknownError,
+    ScriptError::SigHashType,
+    ScriptError::MinimalData,
+    ScriptError::SigHighS,
+    ScriptError::PubkeyType,
+    ScriptError::MinimalIf,
+    ScriptError::SigNullFail,
+    ScriptError::DiscourageUpgradableNops,
+    ScriptError::DiscourageUpgradableWitnessProgram,
+    ScriptError::DiscourageUpgradableTaprootVersion,
+    ScriptError::DiscourageOpSuccess,
+    ScriptError::DiscourageUpgradablePubkeyType,
+    ScriptError::WitnessPubkeyType,
+    ScriptError::OpCodeSeparator,
+    ScriptError::SigFindAndDelete,
+];
+
+#[test]
+fn every_error_of_consensus_has_a_script() {
+    let cases = cases();
+    for error in ScriptError::ALL {
+        let reason = format!("block-script-verify-flag-failed ({})", error.as_str());
+        let shown = cases.iter().any(|case| case.error == Some(error.as_str()))
+            || crate::catalogue::reasons().contains(&reason.as_str());
+        assert_ne!(shown, POLICY.contains(error), "{error:?}");
+    }
 }

@@ -1,11 +1,10 @@
 //! Scripts apart from blocks: random and mutated ones, with every set of flags that Core's library takes.
 
-use crate::coins::{Coin, KINDS, Kind, Purse, VALUE};
+use crate::coins::{Coin, KINDS, Kind, Purse, VALUE, push};
 use crate::random::{mutate_script, mutate_witness, number};
 use bitcoin::absolute::LockTime;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
-use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::secp256k1::{Secp256k1, VerifyOnly, XOnlyPublicKey};
 use bitcoin::taproot::{LeafVersion, TaprootBuilder};
 use bitcoin::transaction::Version;
@@ -27,8 +26,36 @@ const FLAGS: [(ScriptFlags, kernel::ScriptVerificationFlags); 7] = [
     (ScriptFlags::TAPROOT, kernel::VERIFY_TAPROOT),
 ];
 
+/// The same flags for both engines.
+type Flags = (ScriptFlags, kernel::ScriptVerificationFlags);
+
+/// All that Core's library takes.
+pub(crate) fn all_flags() -> Flags {
+    FLAGS
+        .iter()
+        .fold((ScriptFlags::NONE, kernel::VERIFY_NONE), |(ours, theirs), (our, their)| (ours | *our, theirs | their))
+}
+
+/// Whether both find that an input may spend its output. Panics unless they agree.
+pub(crate) fn judge(tx: &Transaction, n: usize, spent: &[TxOut], (flags, their_flags): Flags) -> bool {
+    let shared = PrecomputedTransactionData::new(tx, spent.to_vec());
+    let checker = TransactionSignatureChecker::new(tx, n, &shared);
+    let input = &tx.input[n];
+    let ours = verify_script(&input.script_sig, &spent[n].script_pubkey, &input.witness, flags, &checker);
+
+    let script =
+        |output: &TxOut| kernel::ScriptPubkey::new(output.script_pubkey.as_bytes()).expect("any bytes are a script");
+    let value = |output: &TxOut| i64::try_from(output.value.to_sat()).expect("small");
+    let outputs: Vec<_> = spent.iter().map(|output| kernel::TxOut::new(&script(output), value(output))).collect();
+    let their_tx = kernel::Transaction::new(&serialize(tx)).expect("a transaction");
+    let data = kernel::PrecomputedTransactionData::new(&their_tx, &outputs).expect("data");
+    let theirs = kernel::verify(&script(&spent[n]), Some(value(&spent[n])), &their_tx, n, Some(their_flags), &data);
+    assert_eq!(ours.is_ok(), theirs.is_ok(), "{ours:?} {theirs:?} {flags} input {n} of {tx:?} spends {spent:?}");
+    ours.is_ok()
+}
+
 /// A set of flags that Core allows: witnesses need P2SH, Taproot needs witnesses.
-fn flags(dice: &mut StdRng) -> (ScriptFlags, kernel::ScriptVerificationFlags) {
+fn flags(dice: &mut StdRng) -> Flags {
     let mut chosen: u32 = if dice.random_range(0..2) == 0 { 0x7f } else { dice.random_range(0..0x80) };
     if chosen & 0x40 != 0 {
         chosen |= 0x20;
@@ -77,15 +104,11 @@ fn spender(dice: &mut StdRng, output: Vec<TxOut>) -> Transaction {
 }
 
 /// A random script somewhere, and items for it.
-fn random_spend(dice: &mut StdRng, secp: &Secp256k1<VerifyOnly>) -> (Transaction, TxOut) {
+pub(crate) fn random_spend(dice: &mut StdRng, secp: &Secp256k1<VerifyOnly>) -> (Transaction, TxOut) {
     let inner = ScriptBuf::from_bytes(script(dice));
     let mut items: Vec<Vec<u8>> =
         (0..dice.random_range(0..4)).map(|_| (0..dice.random_range(0..5)).map(|_| dice.random()).collect()).collect();
     let mut tx = spender(dice, vec![TxOut { value: Amount::from_sat(1), script_pubkey: ScriptBuf::new() }]);
-    let push = |items: &[Vec<u8>]| {
-        let push = |item: &Vec<u8>| PushBytesBuf::try_from(item.clone()).expect("short");
-        items.iter().fold(Builder::new(), |builder, item| builder.push_slice(push(item))).into_script()
-    };
     let script_pubkey = match dice.random_range(0..4) {
         0 => {
             tx.input[0].script_sig = push(&items);
@@ -141,27 +164,16 @@ fn random_scripts_are_judged_alike() {
     let mut dice = StdRng::seed_from_u64(seed);
     let (purse, secp) = (Purse::new(), Secp256k1::verification_only());
     let (mut valid, mut signed) = (0u64, 0u64);
-    for n in 0..count {
+    for _ in 0..count {
         let (tx, output) = if dice.random_range(0..4) == 0 {
             signed += 1;
             signed_spend(&mut dice, &purse)
         } else {
             random_spend(&mut dice, &secp)
         };
-        let (flags, their_flags) = flags(&mut dice);
-        let shared = PrecomputedTransactionData::new(&tx, vec![output.clone()]);
-        let checker = TransactionSignatureChecker::new(&tx, 0, &shared);
-        let input = &tx.input[0];
-        let ours = verify_script(&input.script_sig, &output.script_pubkey, &input.witness, flags, &checker);
-
-        let their_script = kernel::ScriptPubkey::new(output.script_pubkey.as_bytes()).expect("any bytes are a script");
-        let value = i64::try_from(output.value.to_sat()).expect("small");
-        let their_output = kernel::TxOut::new(&their_script, value);
-        let their_tx = kernel::Transaction::new(&serialize(&tx)).expect("a transaction");
-        let data = kernel::PrecomputedTransactionData::new(&their_tx, &[their_output]).expect("data");
-        let theirs = kernel::verify(&their_script, Some(value), &their_tx, 0, Some(their_flags), &data);
-        assert_eq!(ours.is_ok(), theirs.is_ok(), "script {n}: {ours:?} {theirs:?} {flags} {output:?} {tx:?}");
-        valid += u64::from(ours.is_ok());
+        let flags = flags(&mut dice);
+        let agreed = judge(&tx, 0, std::slice::from_ref(&output), flags);
+        valid += u64::from(agreed);
     }
     println!("{count} scripts, {signed} of them signed, {valid} valid, no disagreement");
     assert!(valid * 50 > count && valid * 2 < count, "{valid} of {count} are valid");

@@ -207,7 +207,7 @@ fn what_a_disk_gives_back_must_be_what_the_header_commits_to() {
     block.txdata[1].input[0].witness = Witness::from_slice(&[[1u8; 1]]);
     let block = commit(block);
     let read = |block: &Block, segwit_height| {
-        check_not_mutated(block, &txids(block), HEIGHT, &Params { segwit_height, ..regtest() })
+        check_not_mutated(block, &txids(block), WitnessRoot::of(block), HEIGHT, &Params { segwit_height, ..regtest() })
     };
     read(&block, HEIGHT).expect("as it was accepted");
     refused(read(&block, HEIGHT + 1), Mutated, "unexpected-witness");

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::LazyLock;
 
-/// The directory `src` of Bitcoin Core's sources, wherever cargo keeps them.
-static SOURCES: LazyLock<PathBuf> = LazyLock::new(|| {
+/// The directory `src` of Bitcoin Core's sources.
+static SOURCES: LazyLock<PathBuf> = LazyLock::new(|| package("libbitcoinkernel-sys").join("bitcoin/src"));
+
+/// The directory of a package that the workspace depends on, wherever cargo keeps it.
+pub(crate) fn package(name: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--all-features", "--format-version", "1", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -17,11 +20,11 @@ static SOURCES: LazyLock<PathBuf> = LazyLock::new(|| {
     let packages = metadata["packages"].as_array().expect("a list of packages");
     let manifest = packages
         .iter()
-        .find(|package| package["name"] == "libbitcoinkernel-sys")
+        .find(|package| package["name"] == name)
         .and_then(|package| package["manifest_path"].as_str())
-        .expect("libbitcoinkernel-sys is an optional dependency of the workspace");
-    PathBuf::from(manifest).with_file_name("bitcoin/src")
-});
+        .unwrap_or_else(|| panic!("{name} is an optional dependency of the workspace"));
+    PathBuf::from(manifest).with_file_name("")
+}
 
 /// A source file of Core's, such as `kernel/chainparams.cpp`.
 pub(crate) fn source(name: &str) -> String {

@@ -6,6 +6,7 @@ mod blockfilters;
 mod chainparams;
 mod core_data;
 mod no_panic;
+mod pow;
 mod script_tests;
 mod sighash;
 mod tapscript;
