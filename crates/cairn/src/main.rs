@@ -22,7 +22,7 @@ mod terminal;
 use clap::Parser;
 use std::process::ExitCode;
 
-/// Gives memory back after a load, which the system's allocator keeps; see [`commands::serving`].
+/// Gives memory back after a load, which the system's allocator keeps; see `commands::serving`.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
