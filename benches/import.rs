@@ -3,7 +3,8 @@
 //! Each measurement is a process of its own that reads blocks from a file, gives them to the engine one by one and stops
 //! it cleanly; the clock runs from opening the engine to its end. Engines take turns; medians of `ROUNDS`.
 //!
-//! `cargo bench -p cairn --features oracle --bench import [-- signatures|coins|empty|growth|memory]`
+//! `cargo bench -p cairn --features oracle --bench import [-- signatures|coins|empty|growth|memory]`; `BITCOIND` names the
+//! bitcoind that `empty` is compared with.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::Header;
@@ -57,7 +58,15 @@ fn main() -> Anything<()> {
     if asked("empty") {
         let file = dir.path().join("empty");
         empty(&file, 100_000)?;
-        compare("(c) 100,000 nearly empty blocks", &file, &["cairn", "kernel"])?;
+        // On regtest the engine in the library checks its whole index after each block; bitcoind can be told not to.
+        let engines: &[&str] = match std::env::var_os("BITCOIND") {
+            Some(_) => &["cairn", "bitcoind"],
+            None => {
+                eprintln!("without BITCOIND, which names a bitcoind, (c) has no peer");
+                &["cairn"]
+            }
+        };
+        compare("(c) 100,000 nearly empty blocks", &file, engines)?;
     }
     if asked("growth") {
         for spends in [5_000, 50_000, 150_000, 500_000] {
@@ -121,6 +130,7 @@ fn measure(engine: &str, file: &Path, cache: usize) -> Anything<()> {
     let since = match engine {
         "cairn" => run_cairn(dir.path(), file, cache)?,
         "kernel" => run_kernel(dir.path(), file)?,
+        "bitcoind" => run_bitcoind(dir.path(), file)?,
         _ => run_libsecp256k1(file)?,
     };
     let seconds = since.elapsed().as_secs_f64();
@@ -199,6 +209,33 @@ fn run_kernel(dir: &Path, file: &Path) -> Anything<Instant> {
     drop(chainman);
     drop(context);
     Ok(since)
+}
+
+/// A whole `bitcoind`, its start and end included, that reads the blocks from one file. Its memory is not this process's.
+fn run_bitcoind(dir: &Path, file: &Path) -> Anything<Instant> {
+    let blocks = dir.join("blocks.dat");
+    let mut out = BufWriter::new(File::create(&blocks)?);
+    let mut last = None;
+    let decode = |bytes: &[u8]| Ok(bytes.to_vec());
+    read_blocks(file, decode, |block| {
+        last = Some(deserialize::<Block>(&block)?.block_hash());
+        out.write_all(&regtest().magic)?;
+        out.write_all(&u32::try_from(block.len())?.to_le_bytes())?;
+        Ok(out.write_all(&block)?)
+    })?;
+    out.into_inner()?.sync_all()?;
+    let program = std::env::var_os("BITCOIND").ok_or("BITCOIND names no bitcoind")?;
+    let since = Instant::now();
+    let status = Command::new(program)
+        .args(["-regtest", "-checkblockindex=0", "-stopafterblockimport", "-connect=0", "-listen=0", "-server=0"])
+        .args(["-printtoconsole=0", &format!("-dbcache={}", CACHE >> 20)])
+        .arg(format!("-par={}", std::thread::available_parallelism()?))
+        .arg(format!("-datadir={}", dir.display()))
+        .arg(format!("-loadblock={}", blocks.display()))
+        .status()?;
+    let log = fs::read_to_string(dir.join("regtest/debug.log"))?;
+    let tip = format!("new best={}", last.ok_or("no blocks")?);
+    if status.success() && log.contains(&tip) { Ok(since) } else { Err("bitcoind did not reach the last block".into()) }
 }
 
 /// Nothing but the signatures of the blocks, on all cores.

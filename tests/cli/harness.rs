@@ -127,7 +127,11 @@ impl Server {
 
     /// JSON-RPC with the cookie; the answer's whole object.
     pub(crate) fn rpc_object(&self, method: &str, params: Value) -> Value {
-        let cookie = std::fs::read_to_string(self.data.join("regtest/.cookie")).expect("a cookie while it runs");
+        // Of whichever network runs.
+        let cookie = ["regtest", "signet"]
+            .iter()
+            .find_map(|network| std::fs::read_to_string(self.data.join(network).join(".cookie")).ok());
+        let cookie = cookie.expect("a cookie while it runs");
         let body = json!({ "jsonrpc": "1.0", "id": 1, "method": method, "params": params });
         let url = format!("http://{}@127.0.0.1:{}/", cookie.trim(), self.rpc);
         let (_, text) = send(
