@@ -236,41 +236,41 @@ type SignetCase = (&'static str, fn(&mut Block), Solution, Option<&'static str>,
 const BAD: Option<&str> = Some("bad-signet-blksig");
 
 const SIGNET: [SignetCase; 11] = [
-    ("signet-unsolved", |_| {}, Solution::None, BAD, 0),
-    ("signet-other-key", |_| {}, Solution::OfAnotherKey, BAD, 0),
-    ("signet-solution-with-more", |_| {}, Solution::WithMore, BAD, 0),
-    ("signet-solution-cut", |_| {}, Solution::Cut, BAD, 0),
-    ("signet-no-commitment", |block| drop(block.txdata[0].output.pop()), Solution::None, BAD, 0),
-    ("signet-old", |block| block.header.time = 0, Solution::Right, Some("time-too-old"), 0),
+    ("signet-unsolved", |_| {}, Solution::None, BAD, 2_463_665),
+    ("signet-other-key", |_| {}, Solution::OfAnotherKey, BAD, 5_084_883),
+    ("signet-solution-with-more", |_| {}, Solution::WithMore, BAD, 5_420_723),
+    ("signet-solution-cut", |_| {}, Solution::Cut, BAD, 7_365_234),
+    ("signet-no-commitment", |block| drop(block.txdata[0].output.pop()), Solution::None, BAD, 511_555),
+    ("signet-old", |block| block.header.time = 0, Solution::Right, Some("time-too-old"), 600_952),
     (
         "signet-harder",
         |block| block.header.bits = CompactTarget::from_consensus(0x1e03_77ad),
         Solution::Right,
         Some("bad-diffbits"),
-        0,
+        4_228_013,
     ),
     (
         "signet-greedy",
         |block| block.txdata[0].output[0].value += Amount::ONE_SAT,
         Solution::Right,
         Some("bad-cb-amount"),
-        0,
+        253_425,
     ),
     (
         "signet-sigops",
         |block| block.txdata[0].output[0].script_pubkey = vec![OP_CHECKSIG.to_u8(); 20_001].into(),
         Solution::Right,
         Some("bad-blk-sigops"),
-        0,
+        3_108_774,
     ),
     (
         "signet-height",
         |block| block.txdata[0].input[0].script_sig = ScriptBuf::from_bytes(vec![0x53, 0]),
         Solution::Right,
         Some("bad-cb-height"),
-        0,
+        5_372_162,
     ),
-    ("signet-solved", |_| {}, Solution::Right, None, 0),
+    ("signet-solved", |_| {}, Solution::Right, None, 6_100_009),
 ];
 
 /// Names of all cases.
@@ -299,10 +299,10 @@ fn a_signet_asks_for_solutions() {
 fn a_signet_for_everybody() {
     let pair = Pair::on(&Net::Signet(ScriptBuf::from_bytes(vec![0x51])));
     for (section, reason, nonce) in [
-        (&[1u8, 0x51][..], Some("bad-signet-blksig"), 0),
-        (&[1, 0x51, 0, 0], Some("bad-signet-blksig"), 0),
-        (&[1, 0x51, 0], None, 0),
-        (&[], None, 0),
+        (&[1u8, 0x51][..], Some("bad-signet-blksig"), 89_900),
+        (&[1, 0x51, 0, 0], Some("bad-signet-blksig"), 12_753_006),
+        (&[1, 0x51, 0], None, 6_599_384),
+        (&[], None, 641_614),
     ] {
         let tip = pair.ours.tip();
         let mut block = block_after(&tip.header, tip.height + 1, 0, Vec::new());
