@@ -184,6 +184,23 @@ mod tests {
         ));
     }
 
+    /// Compact targets show the highest bits only; none of the others is lost.
+    #[test]
+    fn targets_are_scaled_to_the_last_bit() {
+        let params = mainnet();
+        let expected = params.pow_target_timespan;
+        let bytes =
+            |first: u8| std::array::from_fn(|i| if i < 5 { 0 } else { first.wrapping_add((i as u8).wrapping_mul(37)) });
+        for first in [0, 1, 0x5a, 0xff] {
+            let target = Target::from_be_bytes(bytes(first));
+            assert_eq!(scale(target, expected, &params), target);
+            let easier = scale(target, expected * 4, &params);
+            assert_ne!(easier, target);
+            assert_eq!(scale(easier, expected / 4, &params), target);
+        }
+        assert_eq!(scale(params.pow_limit, expected * 4, &params), params.pow_limit);
+    }
+
     /// Core's CheckProofOfWork_test_*.
     #[test]
     fn targets_that_are_none_are_refused() {

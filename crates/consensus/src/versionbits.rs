@@ -198,6 +198,10 @@ mod tests {
             let chain = chain(&params, 288, versions);
             assert_eq!(VersionBitsCache::default().state(&params.deployments[0], &chain), state);
         }
+        // Those of an earlier period do not count.
+        let versions = |height: u32| if (1..144 + 107).contains(&height) { SIGNAL } else { TOP_BITS };
+        let state = VersionBitsCache::default().state(&params.deployments[0], &chain(&params, 288, versions));
+        assert_eq!(state, ThresholdState::Started);
     }
 
     #[test]
