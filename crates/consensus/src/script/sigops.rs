@@ -127,6 +127,8 @@ mod tests {
             (p2wsh.clone(), &script_witness, 2),
             (p2wsh, &Witness::new(), 0),
             (ScriptBuf::from_bytes(version_1), &key_witness, 0),
+            // No program of version 0, which fails when it runs.
+            (ScriptBuf::from_bytes([&[0, 31], &[7; 31][..]].concat()), &script_witness, 0),
         ] {
             let empty = ScriptBuf::new();
             assert_eq!(witness_sigops(&empty, &program, witness, flags), sigops);
