@@ -78,3 +78,20 @@ impl fmt::Display for TxReject {
     }
 }
 impl std::error::Error for TxReject {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Core logs and answers them.
+    #[test]
+    fn rejections_tell_the_reason_and_the_detail_if_there_is_one() {
+        for (debug, text) in [("", "bad-cb-amount"), ("paid too much", "bad-cb-amount, paid too much")] {
+            let (reason, debug) = ("bad-cb-amount".into(), debug.to_owned());
+            let tx = TxReject { kind: TxRejectKind::Consensus, reason, debug };
+            let (reason, debug) = (tx.reason.clone(), tx.debug.clone());
+            let block = BlockReject { kind: BlockRejectKind::Consensus, reason, debug };
+            assert_eq!([tx.to_string(), block.to_string()], [text, text]);
+        }
+    }
+}

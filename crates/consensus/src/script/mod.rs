@@ -62,3 +62,17 @@ pub fn script_sig_stack(script_sig: &bitcoin::Script) -> Result<Stack<'_>, Scrip
     )?;
     Ok(stack)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::Script;
+
+    #[test]
+    fn a_script_sig_leaves_what_it_pushes() {
+        let left = |script: &'static [u8]| script_sig_stack(Script::from_bytes(script));
+        let stack = left(&[0x51, 2, 7, 8, 0]).expect("it only pushes");
+        assert_eq!(stack, Stack::new([&[1][..], &[7, 8], &[]]));
+        assert_eq!(left(&[2, 7]), Err(ScriptError::BadOpcode), "a push that ends early");
+    }
+}
