@@ -15,7 +15,6 @@ use bitcoin::{Block, BlockHash};
 use cairn_consensus::coins::BlockUndo;
 use cairn_consensus::connect::{ConnectError, Connected};
 use cairn_consensus::error::BlockReject;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Why a tip is not left.
@@ -220,10 +219,10 @@ impl Chain {
         if self.read().index.snapshot.is_some_and(|(base, _)| base == id) {
             return Err(unusable(BELOW_SNAPSHOT));
         }
-        let (block, undo) = self.block_and_undo(id)?;
+        let ((block, txids), undo) = self.block_and_undo(id)?;
         let entry = {
             let mut view = self.change();
-            view.coins.disconnect(&block, undo);
+            view.coins.disconnect(&block, &txids, undo);
             view.active.pop();
             view.index.entry(id)
         };
@@ -235,10 +234,10 @@ impl Chain {
     }
 
     /// A block and the coins that it spent, which fit each other.
-    pub(crate) fn block_and_undo(&self, id: Id) -> Result<(Arc<Block>, BlockUndo), ChainError> {
-        let (block, _) = self.stored_block(id)?;
-        let undo = self.undo_of(id, &block)?;
-        Ok((block, undo))
+    pub(crate) fn block_and_undo(&self, id: Id) -> Result<(StoredBlock, BlockUndo), ChainError> {
+        let stored = self.stored_block(id)?;
+        let undo = self.undo_of(id, &stored.0)?;
+        Ok((stored, undo))
     }
 
     pub(crate) fn stored_block(&self, id: Id) -> Result<StoredBlock, ChainError> {

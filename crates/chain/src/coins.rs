@@ -17,8 +17,8 @@ const COIN_BYTES: usize = 36 + 56 + 20;
 const TX_BYTES: usize = 32 + 12 + 12;
 /// Longest script that is kept in its entry, bytes: all standard ones but those with bare keys.
 const SHORT_SCRIPT: usize = 38;
-/// The cache is so many tables by the first bits of the transaction's id: none becomes so large that its growth is felt, and
-/// threads can share them out. A power of two.
+/// The cache is so many tables by the first byte of the transaction's id: none becomes so large that its growth is felt, and
+/// threads can share them out.
 const SHARDS: usize = 16;
 
 /// Keys are ids that anybody can search for, so that the hash has a secret of its own.
@@ -219,10 +219,9 @@ impl CoinCache {
     }
 
     /// Undoes [`CoinCache::connect`]. The undo data fits the block.
-    pub(crate) fn disconnect(&mut self, block: &Block, undo: BlockUndo) {
+    pub(crate) fn disconnect(&mut self, block: &Block, txids: &[Txid], undo: BlockUndo) {
         let mut spent = undo.0;
-        for (n, tx) in block.txdata.iter().enumerate().rev() {
-            let txid = tx.compute_txid();
+        for (n, (tx, &txid)) in block.txdata.iter().zip(txids).enumerate().rev() {
             let shard = &mut self.shards[shard_of(&txid)];
             for (vout, output) in (0..).zip(&tx.output) {
                 if !is_unspendable(&output.script_pubkey) {

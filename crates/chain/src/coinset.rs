@@ -96,9 +96,8 @@ impl Chain {
 
     /// Notes what undoing a block does to the coins.
     fn undo_in(&self, changes: &mut BTreeMap<[u8; 36], Option<Coin>>, id: Id) -> Result<(), ChainError> {
-        let (block, undo) = self.block_and_undo(id)?;
-        for (n, tx) in block.txdata.iter().enumerate().rev() {
-            let txid = tx.compute_txid();
+        let ((block, txids), undo) = self.block_and_undo(id)?;
+        for (n, (tx, &txid)) in block.txdata.iter().zip(&txids).enumerate().rev() {
             for (vout, output) in (0..).zip(&tx.output) {
                 if !is_unspendable(&output.script_pubkey) {
                     changes.insert(coin_key(&OutPoint { txid, vout }), None);

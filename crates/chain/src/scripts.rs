@@ -31,7 +31,6 @@ pub(crate) enum Scripts {
 }
 
 /// The first script in the block's order that fails, of those that were run.
-#[derive(Default)]
 struct FirstFailure {
     /// How many transactions from the first on may still hold it.
     within: AtomicUsize,

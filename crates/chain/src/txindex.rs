@@ -21,14 +21,11 @@ impl Chain {
 
     /// Brings the index to what was asked for. The coins are as the database has them.
     pub(crate) fn settle_transaction_index(&self, writer: &Writer) -> Result<(), ChainError> {
-        match (self.txindex, self.db.has_transactions()?) {
-            (true, true) => Ok(()),
-            (false, _) => self.db.forget_transactions(),
-            (true, false) => {
-                self.db.forget_transactions()?;
-                self.index_transactions(writer)
-            }
+        if self.txindex && self.db.has_transactions()? {
+            return Ok(());
         }
+        self.db.forget_transactions()?;
+        if self.txindex { self.index_transactions(writer) } else { Ok(()) }
     }
 
     fn index_transactions(&self, writer: &Writer) -> Result<(), ChainError> {
@@ -50,7 +47,9 @@ impl Chain {
             }
             writer.show(Progress::Indexing { done: n, of: of as u32 });
         }
-        self.db.add_transactions(rows)?;
+        if !rows.is_empty() {
+            self.db.add_transactions(rows)?;
+        }
         self.db.finish_transactions()
     }
 
