@@ -1,0 +1,1 @@
+//! Who is kept out: bans that persist, and discouragement that does not.

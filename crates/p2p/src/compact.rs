@@ -1,0 +1,1 @@
+//! Compact blocks (BIP 152): made, sent, and put together again from the mempool.

@@ -1,0 +1,1 @@
+//! Which inbound peer is let go when all places are taken.

@@ -1,0 +1,1 @@
+//! Headers of a chain whose work is not known yet: checked without being kept, then fetched again.

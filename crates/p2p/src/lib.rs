@@ -1,0 +1,32 @@
+//! Peers: what is said to them and what is believed of them.
+//!
+//! `node` gives it a chain and a mempool to read, and carries out what touches the disk: p2p asks for that through
+//! bounded queues, and never blocks on it. It holds no rule of the chain: those are `consensus`'s. Everything that a
+//! peer says is untrusted; every bound on it is a constant of [`limits`].
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`types`] | what all modules speak of: peers, connections, time |
+//! | [`limits`] | every bound on peers, in one place |
+//! | [`message`] | messages to and from bytes |
+//! | [`transport`] | a connection's bytes: v1 framing, BIP 324 encryption |
+//! | [`address`], [`addrman`] | addresses of nodes: their groups, the persistent address manager |
+//! | [`bans`], [`eviction`] | who is kept out, and who is let go when it is full |
+//! | [`headerssync`] | headers of a chain whose work is not known yet, held to nothing |
+//! | [`compact`] | compact blocks (BIP 152) |
+//! | [`rolling`], [`txrequest`], [`orphanage`], [`txdownload`] | which transactions are asked of whom |
+
+pub mod address;
+pub mod addrman;
+pub mod bans;
+pub mod compact;
+pub mod eviction;
+pub mod headerssync;
+pub mod limits;
+pub mod message;
+pub mod orphanage;
+pub mod rolling;
+pub mod transport;
+pub mod txdownload;
+pub mod txrequest;
+pub mod types;

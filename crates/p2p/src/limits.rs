@@ -1,0 +1,18 @@
+//! Every bound on what peers may cost, in one place, by Core's name where Core has it. Each has a test.
+
+use std::time::Duration;
+
+/// Bytes of a message's payload (Core's `MAX_PROTOCOL_MESSAGE_LENGTH`).
+pub const MAX_PROTOCOL_MESSAGE_LENGTH: usize = 4_000_000;
+/// Headers in a `headers` message (`m_opts.max_headers_result`).
+pub const MAX_HEADERS_RESULTS: usize = 2000;
+/// Entries of an `inv`, `getdata` or `notfound` (`MAX_INV_SZ`).
+pub const MAX_INV_SIZE: usize = 50_000;
+/// Addresses in an `addr` or `addrv2` (`MAX_ADDR_TO_SEND`).
+pub const MAX_ADDR_TO_SEND: usize = 1000;
+/// Bytes of a user agent (`MAX_SUBVERSION_LENGTH`).
+pub const MAX_SUBVERSION_LENGTH: usize = 256;
+/// Hashes of a block locator (`MAX_LOCATOR_SZ`).
+pub const MAX_LOCATOR_SIZE: usize = 101;
+/// Time a connection has to finish the version handshake (`DEFAULT_PEER_CONNECT_TIMEOUT`).
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);

@@ -1,0 +1,1 @@
+//! Transactions whose parents are not here yet, within bounds for each peer.

@@ -1,0 +1,1 @@
+//! Rolling Bloom filters: which of the last N things were seen.

@@ -1,0 +1,1 @@
+//! A connection's bytes: v1 framing and BIP 324 encryption.

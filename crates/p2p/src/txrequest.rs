@@ -1,0 +1,1 @@
+//! Which transaction is asked of which peer, and when.
