@@ -16,3 +16,6 @@ pub const MAX_SUBVERSION_LENGTH: usize = 256;
 pub const MAX_LOCATOR_SIZE: usize = 101;
 /// Time a connection has to finish the version handshake (`DEFAULT_PEER_CONNECT_TIMEOUT`).
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes that one sync of headers with too little work takes, until 2030 and on every network: a bit for each period of the
+/// longest chain that the clock allows, and the redownload buffer with one message more.
+pub const MAX_HEADERS_SYNC_MEMORY: usize = 2 << 20;
