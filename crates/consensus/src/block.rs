@@ -19,6 +19,8 @@ const WITNESS_COMMITMENT_PREFIX: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 const MINIMUM_WITNESS_COMMITMENT: usize = 38;
 /// Bytes of a serialised header.
 const HEADER_SIZE: usize = 80;
+/// Bytes that a node of the merkle tree is the hash of.
+const TWO_HASHES: usize = 64;
 
 fn reject(kind: BlockRejectKind, reason: &'static str, debug: &str) -> BlockReject {
     BlockReject { kind, reason: reason.into(), debug: debug.into() }
@@ -105,11 +107,13 @@ fn check_merkle_root(block: &Block, txids: &[Txid]) -> Result<(), BlockReject> {
     Ok(())
 }
 
-/// Checks that transactions and witnesses are those that the header of the block at `height` commits to: asked of a
-/// block that was accepted once and is read from a disk again. `txids` are those of [`txids`], `witnesses` is the block's.
+/// Checks that transactions and witnesses are those that the header of the block at `height` commits to (Core's
+/// `IsBlockMutated`): asked of a block that is read from a disk again, or that was put together from parts. `txids` are those
+/// of [`txids`], `witnesses` is the block's.
 ///
 /// # Errors
-/// Only those that condemn the data, not the header: see [`check_block`] and [`contextual_check_block`].
+/// Only those that condemn the data, not the header: see [`check_block`] and [`contextual_check_block`]; and
+/// `bad-txns-ambiguous` for a block that no coinbase leads, which may be a part of another one's tree.
 pub fn check_not_mutated(
     block: &Block,
     txids: &[Txid],
@@ -118,7 +122,14 @@ pub fn check_not_mutated(
     params: &Params,
 ) -> Result<(), BlockReject> {
     check_merkle_root(block, txids)?;
-    check_witness(block, witnesses, height >= params.segwit_height)
+    if block.txdata.first().is_some_and(Transaction::is_coinbase) {
+        return check_witness(block, witnesses, height >= params.segwit_height);
+    }
+    // Two hashes of the tree are as long: what looks like a transaction may be an inner node.
+    if block.txdata.iter().any(|tx| tx.base_size() == TWO_HASHES) {
+        return Err(mutated("bad-txns-ambiguous", "transaction of 64 bytes in a block without a coinbase"));
+    }
+    Ok(())
 }
 
 /// Bytes of a block without and with witnesses.

@@ -219,6 +219,35 @@ fn what_a_disk_gives_back_must_be_what_the_header_commits_to() {
     refused(read(&transaction, HEIGHT), Mutated, "bad-txnmrklroot");
 }
 
+/// Core's validation_tests block_malleation, where no coinbase leads the block.
+#[test]
+fn a_block_without_a_coinbase_is_mutated_if_a_transaction_may_be_two_hashes() {
+    let read = |block: &Block| check_not_mutated(block, &txids(block), WitnessRoot::of(block), 0, &regtest());
+    let with_root = |txdata: Vec<Transaction>| {
+        let mut block = Block { txdata, ..good() };
+        block.header.merkle_root = block.compute_merkle_root().expect("transactions");
+        block
+    };
+    let mut tx = spend(&[outpoint(0)], vec![TxOut { script_pubkey: ScriptBuf::new(), ..output(0) }]);
+    for (script_sig, bytes) in [(3, 63), (4, 64), (5, 65)] {
+        tx.input[0].script_sig = vec![0x51; script_sig].into();
+        tx.input[0].witness = Witness::from_slice(&[[1u8; 1]]);
+        assert_eq!(tx.base_size(), bytes);
+        let other = Transaction { lock_time: LockTime::from_consensus(1), output: vec![output(0); 2], ..tx.clone() };
+        for txdata in [vec![tx.clone()], vec![other, tx.clone()]] {
+            match read(&with_root(txdata)) {
+                refusal if bytes == 64 => refused(refusal, Mutated, "bad-txns-ambiguous"),
+                // Nobody committed to the witness, but this is no block at all.
+                accepted => accepted.expect("as its header says"),
+            }
+        }
+    }
+    // Neither has a transaction without inputs, which only its witness form can say.
+    let none = with_root(vec![Transaction { input: Vec::new(), ..commit(good()).txdata[0].clone() }]);
+    assert_eq!(witness_commitment_position(&none), Some(1));
+    read(&none).expect("as its header says");
+}
+
 #[test]
 fn weight_is_bounded() {
     let mut block = good();
