@@ -19,3 +19,14 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes that one sync of headers with too little work takes, until 2030 and on every network: a bit for each period of the
 /// longest chain that the clock allows, and the redownload buffer with one message more.
 pub const MAX_HEADERS_SYNC_MEMORY: usize = 2 << 20;
+/// Transactions of a compact block: their indexes have 16 bits (BIP 152). Core's `MAX_BLOCK_WEIGHT /
+/// MIN_SERIALIZABLE_TRANSACTION_WEIGHT` is more.
+pub const MAX_COMPACT_BLOCK_TRANSACTIONS: usize = 65_535;
+/// Transactions outside the mempool kept for compact blocks (`DEFAULT_BLOCK_RECONSTRUCTION_EXTRA_TXN`).
+pub const MAX_EXTRA_TRANSACTIONS: usize = 100;
+/// Serialised bytes of all those.
+pub const MAX_EXTRA_TRANSACTION_BYTES: usize = 2 << 20;
+/// Blocks below the tip from which a compact block is still sent, instead of a whole one (`MAX_CMPCTBLOCK_DEPTH`).
+pub const MAX_CMPCTBLOCK_DEPTH: u32 = 5;
+/// Blocks below the tip from which a `getblocktxn` is still answered, instead of with a whole block (`MAX_BLOCKTXN_DEPTH`).
+pub const MAX_BLOCKTXN_DEPTH: u32 = 10;
