@@ -43,12 +43,16 @@ pub enum TxRejectKind {
     PrematureSpend,
     /// Not standard: policy only.
     NotStandard,
-    /// Standardness of the witness, or witness stripped: policy only.
+    /// The witness is not standard, or adds what the transaction does not need: policy only.
     WitnessMutated,
+    /// There is no witness where one is needed: says nothing of the txid, which another witness may make valid.
+    WitnessStripped,
     /// In the mempool or the chain already, or in conflict with what is there.
     Conflict,
-    /// Fee, size or limits of the mempool.
+    /// Limits of the mempool, or its rules of what may depend on what.
     MempoolPolicy,
+    /// It pays too little by itself, but may come with a child that pays for both.
+    Reconsiderable,
     /// Its coins could not be read (a failing disk): says nothing of the transaction; try again.
     Internal,
 }

@@ -129,6 +129,7 @@ impl State {
             sigop_cost,
             time: now,
             height: tip.height,
+            sequence: if limits == Limits::Bypassed { 0 } else { self.pool.sequence() },
         };
         let vsize = entry.vsize();
         if config.require_standard {
@@ -188,7 +189,7 @@ impl State {
         {
             let needed = fee_at_rate(rate, vsize);
             if fee < needed {
-                return Err(reject(TxRejectKind::MempoolPolicy, reason, format!("{fee} < {needed}")));
+                return Err(reject(TxRejectKind::Reconsiderable, reason, format!("{fee} < {needed}")));
             }
         }
         Ok(())
@@ -256,7 +257,7 @@ pub(crate) fn check_scripts(chain: &Chain, tx: &Arc<Transaction>, spent: &[TxOut
     run(ScriptFlags::STANDARD).map_err(|(place, error)| {
         let has_witness = tx.input.iter().any(|input| !input.witness.is_empty());
         let stripped = !has_witness && inputs::spends_witness_program(tx, spent);
-        let kind = if stripped { TxRejectKind::WitnessMutated } else { TxRejectKind::NotStandard };
+        let kind = if stripped { TxRejectKind::WitnessStripped } else { TxRejectKind::NotStandard };
         reject(kind, format!("mempool-script-verify-flag-failed ({error})"), debug(place))
     })?;
     let tip = chain.tip();

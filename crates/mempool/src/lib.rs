@@ -13,6 +13,7 @@
 //! | `linearize` | the best order of a cluster, exactly |
 //! | `feerate` | fees over sizes, feerate diagrams |
 //! | `limit` | expiry, eviction, the rolling minimum fee rate |
+//! | `relay` | what peers ask: is it here, in which order is it announced |
 //! | `reorg` | following the chain |
 
 mod accept;
@@ -22,8 +23,9 @@ mod linearize;
 mod mempool;
 mod policy;
 mod pool;
+mod relay;
 mod reorg;
 mod types;
 
 pub use mempool::{BLOCK_MIN_FEE_RATE, Mempool};
-pub use types::{Accepted, MEMPOOL_HEIGHT, MempoolConfig, MempoolEntry, MempoolInfo};
+pub use types::{Accepted, MEMPOOL_HEIGHT, MempoolConfig, MempoolEntry, MempoolInfo, RelayEntry};

@@ -62,7 +62,7 @@ impl Mempool {
     }
 
     /// The lock, with what disconnected blocks held back in its place.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         let state = self.lock_unsettled();
         if state.reorg.is_none() {
             return state;
@@ -91,7 +91,7 @@ impl Mempool {
         let State { pool, rolling, .. } = &mut *state;
         limit::enforce(pool, rolling, &self.config, now);
         if !state.pool.contains(&prepared.txid) {
-            return Err(reject(TxRejectKind::MempoolPolicy, "mempool full", ""));
+            return Err(reject(TxRejectKind::Reconsiderable, "mempool full", ""));
         }
         Ok(accepted)
     }
@@ -140,7 +140,7 @@ impl Mempool {
         }
     }
 
-    /// A counter that changes whenever the content does.
+    /// A counter that grows with every transaction that comes or goes (Core's `GetSequence`); 1 when none ever did.
     pub fn sequence(&self) -> u64 {
         self.lock().pool.sequence()
     }

@@ -27,6 +27,9 @@ pub(crate) struct Entry {
     pub(crate) time: u64,
     /// Height of the tip when it came.
     pub(crate) height: u32,
+    /// The pool's sequence when it came; zero for what a disconnected block returned, so that it is never younger than
+    /// its children.
+    pub(crate) sequence: u64,
 }
 
 impl Entry {
@@ -87,9 +90,10 @@ impl Ord for RateKey {
 }
 
 /// Transactions, who spends what, clusters, and totals.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pool {
     members: HashMap<Txid, Member>,
+    by_wtxid: HashMap<Wtxid, Txid>,
     /// Which transaction here spends an output.
     spenders: HashMap<OutPoint, Txid>,
     clusters: HashMap<u64, Cluster>,
@@ -101,6 +105,25 @@ pub(crate) struct Pool {
     total_fee: u64,
     usage: usize,
     sequence: u64,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self {
+            members: HashMap::new(),
+            by_wtxid: HashMap::new(),
+            spenders: HashMap::new(),
+            clusters: HashMap::new(),
+            next_cluster: 0,
+            worst: BTreeSet::new(),
+            by_time: BTreeSet::new(),
+            total_vsize: 0,
+            total_fee: 0,
+            usage: 0,
+            // Zero is older than everything.
+            sequence: 1,
+        }
+    }
 }
 
 impl Pool {
@@ -126,6 +149,12 @@ impl Pool {
     }
     pub(crate) fn contains(&self, txid: &Txid) -> bool {
         self.members.contains_key(txid)
+    }
+    pub(crate) fn txid_of(&self, wtxid: &Wtxid) -> Option<Txid> {
+        self.by_wtxid.get(wtxid).copied()
+    }
+    pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
     }
     pub(crate) fn spender(&self, outpoint: &OutPoint) -> Option<Txid> {
         self.spenders.get(outpoint).copied()
@@ -163,6 +192,7 @@ impl Pool {
         self.usage += usage;
         self.sequence += 1;
         self.by_time.insert((entry.time, txid));
+        self.by_wtxid.insert(entry.wtxid, txid);
         let mut touched: Vec<Txid> = parents.iter().chain(&children).copied().collect();
         touched.push(txid);
         self.members.insert(txid, Member { entry, parents, children, cluster: u64::MAX, usage });
@@ -193,6 +223,7 @@ impl Pool {
             self.usage -= member.usage;
             self.sequence += 1;
             self.by_time.remove(&(member.entry.time, txid));
+            self.by_wtxid.remove(&member.entry.wtxid);
             touched.extend(self.dissolve(member.cluster));
             removed.push(member.entry);
         }
@@ -327,6 +358,21 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// Where `best_chunks` comes upon a transaction: a key that sorts as it does. Transactions of one place in one cluster
+    /// do not exist.
+    pub(crate) fn mining_order(&self, txid: &Txid) -> Option<impl Ord + use<>> {
+        let id = self.members.get(txid)?.cluster;
+        let chunks = &self.clusters[&id].chunks;
+        let mut place = 0;
+        for chunk in chunks {
+            match chunk.txids.iter().position(|other| other == txid) {
+                Some(within) => return Some((Reverse(RateKey(chunk.rate)), id, place + within)),
+                None => place += chunk.txids.len(),
+            }
+        }
+        None
     }
 
     /// The chunk that would be mined last.
@@ -479,8 +525,8 @@ fn order(transactions: &[(Txid, FeeFrac, Vec<Txid>)]) -> Vec<PoolChunk> {
 fn usage_of(tx: &Transaction) -> usize {
     /// What an allocator adds to each allocation.
     const ALLOCATION: usize = 16;
-    /// An entry in each map keyed by id, in the order of time, and in its cluster.
-    const INDEXES: usize = 4 * (size_of::<Txid>() + 2 * size_of::<usize>());
+    /// An entry in each map keyed by id, in the order of time, in its cluster, and by the id with witnesses.
+    const INDEXES: usize = 6 * (size_of::<Txid>() + 2 * size_of::<usize>());
     let heap = |bytes: usize| if bytes == 0 { 0 } else { bytes + ALLOCATION };
     let inputs: usize = tx
         .input

@@ -29,6 +29,7 @@ fn entry(tx: Transaction, fee: u64, weight: u64, time: u64) -> Entry {
         sigop_cost: 0,
         time,
         height: 0,
+        sequence: 0,
     }
 }
 
@@ -74,10 +75,12 @@ fn check(pool: &Pool) {
         usage += usage_of(&entry.tx);
         assert!(pool.by_time.contains(&(entry.time, *txid)));
         assert!(pool.clusters.contains_key(&member.cluster));
+        assert_eq!(pool.txid_of(&entry.wtxid), Some(*txid));
     }
     assert_eq!(pool.spenders, spenders);
     assert_eq!((pool.total_vsize, pool.total_fee, pool.usage), (vsize, fee, usage));
     assert_eq!(pool.by_time.len(), pool.members.len());
+    assert_eq!(pool.by_wtxid.len(), pool.members.len());
     assert_eq!(pool.worst.len(), pool.clusters.len());
     for (id, cluster) in &pool.clusters {
         let members: BTreeSet<Txid> = cluster.chunks.iter().flat_map(|chunk| chunk.txids.clone()).collect();
@@ -95,6 +98,10 @@ fn check(pool: &Pool) {
     }
     let order = mined_order(pool);
     assert_eq!(order.len(), pool.len());
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    sorted.sort_by_cached_key(|txid| pool.mining_order(txid));
+    assert_eq!(sorted, order, "sorted by the key is as mined");
     for (at, txid) in order.iter().enumerate() {
         assert!(
             pool.members[txid].parents.iter().all(|parent| order[..at].contains(parent)),

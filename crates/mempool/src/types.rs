@@ -1,6 +1,6 @@
 //! What callers see of the mempool.
 
-use bitcoin::{Amount, Transaction, Txid};
+use bitcoin::{Amount, Transaction, Txid, Wtxid};
 use std::sync::Arc;
 
 /// The height that coins of unconfirmed transactions are given, as in Core.
@@ -58,6 +58,25 @@ pub struct MempoolEntry {
     pub ancestors: (u64, u64, u64),
     /// Descendants, itself included: count, vsize, fees in satoshi.
     pub descendants: (u64, u64, u64),
+}
+
+/// What relay needs to know of a transaction in the mempool (Core's `TxMempoolInfo`).
+#[derive(Debug, Clone)]
+pub struct RelayEntry {
+    /// Transaction.
+    pub tx: Arc<Transaction>,
+    /// Its id.
+    pub txid: Txid,
+    /// Its id with witnesses.
+    pub wtxid: Wtxid,
+    /// Its own fee; over `vsize` it is what a peer's `feefilter` is compared with.
+    pub fee: Amount,
+    /// Virtual size in vbytes (sigop-adjusted as Core's).
+    pub vsize: u64,
+    /// When it came, seconds since 1970.
+    pub time: u64,
+    /// [`Mempool::sequence`](crate::Mempool::sequence) when it came; zero when a disconnected block returned it.
+    pub sequence: u64,
 }
 
 /// What accepting a transaction did or would do.

@@ -189,7 +189,7 @@ fn what_spends_in_ways_that_are_not_standard() {
     let failed = net.refusal(&spending(6, &[], &[&[0x00]]));
     assert_eq!(failed.reason, "mempool-script-verify-flag-failed (Witness program hash mismatch)");
     assert!(failed.debug.starts_with("input 0 of "), "{failed}");
-    assert_eq!(net.refusal(&spending(6, &[], &[])).kind, TxRejectKind::WitnessMutated);
+    assert_eq!(net.refusal(&spending(6, &[], &[])).kind, TxRejectKind::WitnessStripped);
 }
 
 #[test]
@@ -235,7 +235,7 @@ fn what_pays_too_little() {
     let vsize = pay(&[coin], 1000, 1).vsize() as u64;
     let least = vsize.div_ceil(10);
     let refused = net.refusal(&pay(&[coin], least - 1, 1));
-    assert_eq!((&*refused.reason, refused.kind), ("min relay fee not met", TxRejectKind::MempoolPolicy));
+    assert_eq!((&*refused.reason, refused.kind), ("min relay fee not met", TxRejectKind::Reconsiderable));
     assert_eq!(refused.debug, format!("{} < {least}", least - 1));
     let accepted = net.accept(&pay(&[coin], least, 1)).unwrap();
     assert_eq!((accepted.vsize, accepted.fee.to_sat()), (vsize, least));

@@ -16,7 +16,7 @@ fn a_better_transaction_replaces_another_and_its_descendants() {
     net.add(&child);
 
     let refused = net.refusal(&pay(&[coin], 1999, 1));
-    assert_eq!((&*refused.reason, refused.kind), ("insufficient fee", TxRejectKind::MempoolPolicy));
+    assert_eq!((&*refused.reason, refused.kind), ("insufficient fee", TxRejectKind::Reconsiderable));
     let words = "less fees than conflicting txs; 0.00001999 < 0.00002";
     assert!(refused.debug.ends_with(words), "{refused}");
     let refused = net.refusal(&pay(&[coin], 2000, 1));

@@ -44,7 +44,7 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     let original: u64 = replaced.iter().filter_map(|txid| pool.get(txid)).map(|member| member.entry.fee).sum();
     if new.fee < original {
         return refuse(
-            TxRejectKind::MempoolPolicy,
+            TxRejectKind::Reconsiderable,
             format!("insufficient fee{suffix}"),
             format!(
                 "rejecting replacement {txid}, less fees than conflicting txs; {} < {}",
@@ -56,7 +56,7 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     let (additional, needed) = (new.fee - original, fee_at_rate(incremental_rate, new.vsize));
     if additional < needed {
         return refuse(
-            TxRejectKind::MempoolPolicy,
+            TxRejectKind::Reconsiderable,
             format!("insufficient fee{suffix}"),
             format!(
                 "rejecting replacement {txid}, not enough additional fees to relay; {} < {}",
@@ -71,7 +71,7 @@ pub(crate) fn check(pool: &Pool, new: &Replacement, incremental_rate: u64) -> Re
     }
     if compare_diagrams(&staged.after(), &staged.before) != Some(Ordering::Greater) {
         return refuse(
-            TxRejectKind::MempoolPolicy,
+            TxRejectKind::Reconsiderable,
             "replacement-failed".into(),
             "insufficient feerate: does not improve feerate diagram".into(),
         );
