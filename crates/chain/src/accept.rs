@@ -204,7 +204,7 @@ impl Chain {
     }
 }
 
-fn bad_prevblk(header: &Header) -> BlockReject {
+pub(crate) fn bad_prevblk(header: &Header) -> BlockReject {
     let debug = format!("header {} has prev block invalid: {}", header.block_hash(), header.prev_blockhash);
     reject(BlockRejectKind::InvalidPrev, "bad-prevblk", debug)
 }

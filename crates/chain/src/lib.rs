@@ -10,6 +10,7 @@
 //! | `import`, `scan` | blocks in the files that the index does not know: after a kill, or all of them |
 //! | `accept` | headers and blocks: checked in their place, stored |
 //! | `activate` | the tip: connecting, disconnecting, choosing between branches, invalidating |
+//! | `serve` | what peers ask of the tree: locators, headers, missing blocks |
 //! | `verify` | whether files, index and coins are what was written |
 //! | `writer` | the writer's state and when it goes to disk |
 //! | `index` | the tree of headers in memory |
@@ -52,6 +53,7 @@ mod prune;
 mod rules;
 mod scan;
 mod scripts;
+mod serve;
 mod snapshot;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -66,6 +68,7 @@ pub use chain::Chain;
 pub use coinset::{CoinHash, CoinSet, CoinStats};
 pub use error::ChainError;
 pub use prune::{InvalidPrune, Prune};
+pub use serve::{BranchBlock, HeaderPlace};
 pub use verify::{DEFAULT_CHECK_BLOCKS, DEFAULT_CHECK_LEVEL};
 
 use bitcoin::{Block, BlockHash, block::Header};
