@@ -9,6 +9,9 @@
 //! | [`types`] | what all modules speak of: peers, connections, time |
 //! | [`limits`] | every bound on peers, in one place |
 //! | [`message`] | messages to and from bytes |
+//! | [`engine`] | what is said to each peer, and what follows from what it says |
+//! | [`work`] | what touches the disk or runs scripts, beside the engine |
+//! | [`link`] | what the engine holds of a connection |
 //! | [`transport`] | a connection's bytes: v1 framing, BIP 324 encryption |
 //! | [`address`], [`addrman`] | addresses of nodes: their groups, the persistent address manager |
 //! | [`bans`], [`eviction`] | who is kept out, and who is let go when it is full |
@@ -20,13 +23,17 @@ pub mod address;
 pub mod addrman;
 pub mod bans;
 pub mod compact;
+pub mod engine;
 pub mod eviction;
 pub mod headerssync;
 pub mod limits;
+pub mod link;
 pub mod message;
+pub mod net;
 pub mod orphanage;
 pub mod rolling;
 pub mod transport;
 pub mod txdownload;
 pub mod txrequest;
 pub mod types;
+pub mod work;

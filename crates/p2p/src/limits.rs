@@ -30,3 +30,51 @@ pub const MAX_EXTRA_TRANSACTION_BYTES: usize = 2 << 20;
 pub const MAX_CMPCTBLOCK_DEPTH: u32 = 5;
 /// Blocks below the tip from which a `getblocktxn` is still answered, instead of with a whole block (`MAX_BLOCKTXN_DEPTH`).
 pub const MAX_BLOCKTXN_DEPTH: u32 = 10;
+/// Bytes queued for a peer above which nothing more is answered until it reads (`-maxsendbuffer`).
+pub const MAX_SEND_BUFFER: usize = 1_000_000;
+/// Blocks asked of one peer at a time (`MAX_BLOCKS_IN_TRANSIT_PER_PEER`).
+pub const MAX_BLOCKS_IN_TRANSIT_PER_PEER: usize = 16;
+/// How far ahead of the last block in common blocks are fetched (`BLOCK_DOWNLOAD_WINDOW`).
+pub const BLOCK_DOWNLOAD_WINDOW: u32 = 1024;
+/// Bytes of blocks that came and wait for their validation, above which none are asked for.
+pub const MAX_UNVALIDATED_BLOCK_BYTES: usize = 32 << 20;
+/// Blocks that a pruned node serves (`NODE_NETWORK_LIMITED_MIN_BLOCKS`).
+pub const NODE_NETWORK_LIMITED_MIN_BLOCKS: u32 = 288;
+/// Blocks announced one by one (`MAX_BLOCKS_TO_ANNOUNCE`).
+pub const MAX_BLOCKS_TO_ANNOUNCE: usize = 8;
+/// Peers that a block may be fetched from at once as a compact block (`MAX_CMPCTBLOCKS_INFLIGHT_PER_BLOCK`).
+pub const MAX_CMPCTBLOCKS_IN_FLIGHT: usize = 3;
+/// Peers that announce new blocks as compact blocks, unasked (BIP 152).
+pub const MAX_HB_PEERS: usize = 3;
+/// Time a peer may keep the download window from moving (`BLOCK_STALLING_TIMEOUT_DEFAULT`).
+pub const BLOCK_STALLING_TIMEOUT: Duration = Duration::from_secs(2);
+/// What that becomes at most where it seems to be our own line that is slow (`BLOCK_STALLING_TIMEOUT_MAX`).
+pub const BLOCK_STALLING_TIMEOUT_MAX: Duration = Duration::from_secs(64);
+/// Time between pings (`PING_INTERVAL`).
+pub const PING_INTERVAL: Duration = Duration::from_secs(2 * 60);
+/// Time for the answer to one (`TIMEOUT_INTERVAL`).
+pub const PING_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// Time for the answer to `getheaders` (`HEADERS_RESPONSE_TIME`).
+pub const HEADERS_RESPONSE_TIME: Duration = Duration::from_secs(2 * 60);
+/// Time for the first synchronisation of headers (`HEADERS_DOWNLOAD_TIMEOUT_BASE`), and for each header expected.
+pub const HEADERS_DOWNLOAD_TIMEOUT_BASE: Duration = Duration::from_secs(15 * 60);
+/// See [`HEADERS_DOWNLOAD_TIMEOUT_BASE`] (`HEADERS_DOWNLOAD_TIMEOUT_PER_HEADER`).
+pub const HEADERS_DOWNLOAD_TIMEOUT_PER_HEADER: Duration = Duration::from_millis(1);
+/// Time an outbound peer has to catch up with our chain (`CHAIN_SYNC_TIMEOUT`).
+pub const CHAIN_SYNC_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// Time for a connection to be made (`DEFAULT_CONNECT_TIMEOUT`).
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time a peer may take to read what was sent to it (`TIMEOUT_INTERVAL`).
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(20 * 60);
+/// Frames written at once.
+pub const FRAMES_AT_ONCE: usize = 32;
+/// Things that happened and wait for the engine.
+pub const MAX_QUEUED_EVENTS: usize = 256;
+/// Inbound connections (`DEFAULT_MAX_PEER_CONNECTIONS` less the outbound ones).
+pub const MAX_INBOUND: usize = 114;
+/// Time between attempts to reach a peer that was asked for: the first, and what it grows to.
+pub const RETRY_FIRST: Duration = Duration::from_millis(500);
+/// See [`RETRY_FIRST`].
+pub const RETRY_LAST: Duration = Duration::from_secs(60);
+/// Peers that may be asked for by `--connect` and `addnode`.
+pub const MAX_ADDED_NODES: usize = 1000;

@@ -1,0 +1,76 @@
+//! What is told of peers.
+
+use super::Engine;
+use crate::net::PeerInfo;
+use crate::types::PeerId;
+use std::net::SocketAddr;
+
+impl Engine {
+    /// All peers, in the order of their connections.
+    pub fn peers_info(&self) -> Vec<PeerInfo> {
+        let best = self.chain.best_header().hash;
+        let now = self.host.now();
+        self.peers
+            .values()
+            .map(|peer| {
+                let version = peer.version.as_ref();
+                let height = |hash| self.chain.entry(hash).map(|entry| entry.height);
+                let common = peer.best_known.and_then(|known| self.chain.fork(&known.hash, &best));
+                PeerInfo {
+                    id: peer.id,
+                    kind: peer.kind,
+                    address: peer.address,
+                    name: peer.name.clone(),
+                    bound: peer.bound,
+                    our_address: version.and_then(|version| version.our_address),
+                    services: peer.services(),
+                    relays_transactions: version.is_some_and(|version| version.relay),
+                    last_send: peer.sent.last,
+                    last_received: peer.received.last,
+                    last_transaction: peer.last_tx,
+                    last_block: peer.last_block,
+                    connected: peer.connected,
+                    bytes_sent: peer.sent.total,
+                    bytes_received: peer.received.total,
+                    sent_by_command: peer.sent.by_command.clone(),
+                    received_by_command: peer.received.by_command.clone(),
+                    time_offset: version.map_or(0, |version| version.time_offset),
+                    ping: peer.pings.last,
+                    min_ping: peer.pings.min,
+                    ping_wait: peer.pings.waiting.map(|(_, sent)| now.saturating_sub(sent)),
+                    version: version.map_or(0, |version| version.version),
+                    user_agent: version.map(|version| version.user_agent.clone()).unwrap_or_default(),
+                    start_height: version.map_or(-1, |version| version.start_height),
+                    synced_headers: common.map(|entry| entry.height),
+                    synced_blocks: peer.last_common.map(|common| common.height),
+                    best_known: peer.best_known.map(|known| known.hash),
+                    presynced_headers: peer.headers_sync.as_ref().map(|sync| sync.presync_height()),
+                    in_flight: peer.in_flight.iter().filter_map(height).collect(),
+                    min_fee_filter: peer.fee_filter_received,
+                    hb_from: peer.wants_hb,
+                    hb_to: peer.hb_to,
+                    session_id: peer.session_id,
+                }
+            })
+            .collect()
+    }
+
+    /// Where peers are.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.peers.values().map(|peer| peer.address).collect()
+    }
+
+    /// Whether a peer's connection is there.
+    pub fn is_connected(&self, id: PeerId) -> bool {
+        self.peers.contains_key(&id)
+    }
+
+    /// Pings all peers at the next occasion.
+    pub fn ping_all(&mut self) {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.with(id, |peer| peer.pings.queued = true);
+            self.maintain(id);
+        }
+    }
+}

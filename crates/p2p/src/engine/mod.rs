@@ -1,0 +1,419 @@
+//! The engine: what is said to each peer, and what follows from what it says (Core's `net_processing`).
+//!
+//! It has no sockets, no clock and no thread of its own. [`Engine::handle`] takes what happened and the time; what is to
+//! be done elsewhere comes out as [`Action`]s. One task calls it, so that it needs no lock.
+//!
+//! | module | holds |
+//! |---|---|
+//! | `peer` | what is known of one peer |
+//! | `handshake` | version and features; which messages come before it |
+//! | `headers` | headers: asked for, checked, believed |
+//! | `blocks` | which block is fetched from whom; blocks that came |
+//! | `compact` | compact blocks (BIP 152) that came |
+//! | `announce` | new tips told |
+//! | `info` | what is told of peers |
+//! | `serve` | what peers ask for |
+//! | `timeouts` | pings, stalls, chains that lag |
+
+mod announce;
+mod blocks;
+mod compact;
+mod handshake;
+mod headers;
+mod info;
+mod peer;
+mod serve;
+mod timeouts;
+
+use crate::compact::ExtraPool;
+use crate::link::Link;
+use crate::message::DecodeError;
+use crate::types::{ConnectionKind, PeerId, Time};
+use crate::work::{Done, Host, Job};
+use bitcoin::p2p::ServiceFlags;
+use bitcoin::p2p::message::NetworkMessage;
+use bitcoin::{Block, BlockHash};
+use cairn_chain::Chain;
+use cairn_consensus::error::BlockRejectKind;
+use peer::{Known, Peer};
+use rand::rngs::StdRng;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The protocol version that is spoken: with wtxid relay (BIP 339) and addrv2 (BIP 155).
+pub const PROTOCOL_VERSION: u32 = 70016;
+
+/// What the engine is told of the node.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// In `version`, such as `/Cairn:0.1.0/`.
+    pub user_agent: String,
+    /// What is offered to peers.
+    pub services: ServiceFlags,
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection is there, and its transport's handshake is done.
+    Connected(Connected),
+    /// A peer said something.
+    Message {
+        /// Who.
+        peer: PeerId,
+        /// What.
+        message: NetworkMessage,
+        /// Bytes on the wire.
+        size: usize,
+    },
+    /// A peer said something that is none of the protocol's messages.
+    Malformed {
+        /// Who.
+        peer: PeerId,
+        /// What is wrong with it.
+        error: DecodeError,
+    },
+    /// A connection has ended.
+    Disconnected {
+        /// Whose.
+        peer: PeerId,
+        /// Why.
+        reason: String,
+    },
+    /// A job is done.
+    Done(Done),
+    /// The active chain has another tip, perhaps after several blocks.
+    TipChanged,
+    /// A block was connected, told when the chain is not far behind.
+    BlockConnected(Arc<Block>),
+    /// Time went on.
+    Tick,
+}
+
+/// A new connection.
+#[derive(Debug)]
+pub struct Connected {
+    /// Its number.
+    pub peer: PeerId,
+    /// Why it was made.
+    pub kind: ConnectionKind,
+    /// Where the peer is.
+    pub address: SocketAddr,
+    /// As whoever asked for the connection named it.
+    pub name: Option<String>,
+    /// Our side of it.
+    pub bound: Option<SocketAddr>,
+    /// What is written goes here.
+    pub link: Link,
+    /// Identifies the connection where it is encrypted.
+    pub session_id: Option<[u8; 32]>,
+}
+
+/// Something to do outside.
+#[derive(Debug)]
+pub enum Action {
+    /// A job for the worker.
+    Job(Job),
+    /// Nobody at this address is to be talked to for some time.
+    Discourage(SocketAddr),
+}
+
+/// The last block that was announced, kept for those who ask for it.
+struct Recent {
+    hash: BlockHash,
+    block: Arc<Block>,
+    /// Made when somebody wants it.
+    compact: Option<crate::message::Frame>,
+}
+
+/// A block that is being fetched from a peer.
+struct InFlight {
+    peer: PeerId,
+    /// Where it comes as a compact block: what is here of it.
+    partial: Option<Box<crate::compact::PartiallyDownloadedBlock>>,
+}
+
+/// The engine.
+pub struct Engine {
+    config: Config,
+    host: Arc<dyn Host>,
+    chain: Arc<Chain>,
+    peers: BTreeMap<PeerId, Peer>,
+    /// Blocks being fetched, in the order in which peers were asked.
+    in_flight: HashMap<BlockHash, Vec<InFlight>>,
+    /// Blocks that came and are being validated.
+    validating: HashMap<BlockHash, usize>,
+    /// Bytes of them.
+    validating_bytes: usize,
+    /// Peers asked to announce by compact block, the longest chosen first.
+    hb_peers: VecDeque<PeerId>,
+    recent: Option<Recent>,
+    /// Transactions outside the mempool that a compact block may hold.
+    extra: ExtraPool,
+    /// The tip that was last told to peers.
+    announced_tip: BlockHash,
+    last_tip_update: Time,
+    stalling_timeout: Duration,
+    last_inv_that_triggered_headers: Option<BlockHash>,
+    /// Compact blocks relayed before they were validated.
+    fast_announced: Option<BlockHash>,
+    protected_outbound: usize,
+    /// Our own nonces, by which a connection to ourselves is known.
+    nonces: HashSet<u64>,
+    rng: StdRng,
+    now: Time,
+    actions: Vec<Action>,
+}
+
+impl Engine {
+    /// An engine without peers.
+    pub fn new(config: Config, host: Arc<dyn Host>, rng: StdRng) -> Engine {
+        let chain = host.chain().clone();
+        let now = host.now();
+        Engine {
+            config,
+            announced_tip: chain.tip().hash,
+            host,
+            chain,
+            peers: BTreeMap::new(),
+            in_flight: HashMap::new(),
+            validating: HashMap::new(),
+            validating_bytes: 0,
+            hb_peers: VecDeque::new(),
+            recent: None,
+            extra: ExtraPool::default(),
+            last_tip_update: now,
+            stalling_timeout: crate::limits::BLOCK_STALLING_TIMEOUT,
+            last_inv_that_triggered_headers: None,
+            fast_announced: None,
+            protected_outbound: 0,
+            nonces: HashSet::new(),
+            rng,
+            now,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Takes what happened at `now`. What is to be done comes from [`Engine::take_actions`].
+    pub fn handle(&mut self, event: Event, now: Time) {
+        self.now = now;
+        match event {
+            Event::Connected(connected) => self.connected(connected),
+            Event::Message { peer, message, size } => self.message(peer, message, size),
+            Event::Malformed { peer, error } => self.malformed(peer, &error),
+            Event::Disconnected { peer, reason } => self.disconnected(peer, &reason),
+            Event::Done(done) => self.done(done),
+            Event::TipChanged => self.tip_changed(),
+            Event::BlockConnected(block) => self.block_connected(&block),
+            Event::Tick => self.tick(),
+        }
+    }
+
+    /// What is to be done outside, in order.
+    pub fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    fn job(&mut self, job: Job) {
+        self.actions.push(Action::Job(job));
+    }
+
+    fn now_seconds(&self) -> u32 {
+        u32::try_from(self.now.as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn message(&mut self, id: PeerId, message: NetworkMessage, size: usize) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else { return };
+        peer.received.add(crate::message::command_of(&message), size, self.now);
+        // What it said before comes first, and nothing is answered that it does not read.
+        if peer.busy || !peer.waiting.is_empty() || !peer.getdata.is_empty() || !peer.has_room() {
+            peer.waiting.push_back((message, size));
+            return;
+        }
+        self.process(id, message);
+    }
+
+    /// Goes on with what a peer said while it was not heard.
+    fn resume(&mut self, id: PeerId) {
+        loop {
+            self.serve_getdata(id);
+            let Some(peer) = self.peers.get_mut(&id) else { return };
+            if peer.leaving || peer.busy || !peer.getdata.is_empty() || !peer.has_room() {
+                return;
+            }
+            let Some((message, _)) = peer.waiting.pop_front() else { return };
+            self.process(id, message);
+        }
+    }
+
+    fn process(&mut self, id: PeerId, message: NetworkMessage) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        peer.now = self.now;
+        if !peer.ready {
+            self.handshake(id, message);
+            return;
+        }
+        match message {
+            NetworkMessage::Version(_) | NetworkMessage::Verack => {}
+            NetworkMessage::WtxidRelay | NetworkMessage::SendAddrV2 => {
+                self.disconnect(id, "a feature was negotiated after verack");
+            }
+            NetworkMessage::SendHeaders => self.with(id, |peer| peer.prefers_headers = true),
+            NetworkMessage::SendCmpct(message) => self.on_sendcmpct(id, &message),
+            NetworkMessage::Ping(nonce) => peer.send(&NetworkMessage::Pong(nonce)),
+            NetworkMessage::Pong(nonce) => self.on_pong(id, nonce),
+            NetworkMessage::Headers(headers) => self.on_headers(id, headers, false),
+            NetworkMessage::GetHeaders(request) => self.on_getheaders(id, &request),
+            NetworkMessage::GetBlocks(request) => self.on_getblocks(id, &request),
+            NetworkMessage::GetData(inventory) => self.on_getdata(id, inventory),
+            NetworkMessage::Inv(inventory) => self.on_inv(id, &inventory),
+            NetworkMessage::Block(block) => self.on_block(id, block),
+            NetworkMessage::CmpctBlock(message) => self.on_cmpctblock(id, message.compact_block),
+            NetworkMessage::GetBlockTxn(message) => self.on_getblocktxn(id, message.txs_request),
+            NetworkMessage::BlockTxn(message) => self.on_blocktxn(id, message.transactions),
+            NetworkMessage::FeeFilter(rate) => {
+                if let Ok(rate) = u64::try_from(rate)
+                    && rate <= bitcoin::Amount::MAX_MONEY.to_sat()
+                {
+                    self.with(id, |peer| peer.fee_filter_received = rate);
+                }
+            }
+            // Served only with bloom filters (BIP 37), which are not offered.
+            NetworkMessage::MemPool
+            | NetworkMessage::FilterLoad(_)
+            | NetworkMessage::FilterAdd(_)
+            | NetworkMessage::FilterClear => self.disconnect(id, "it asked for bloom filters, which are not offered"),
+            _ => {}
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Headers { peer, count, result, via_compact, full } => {
+                self.headers_done(peer, count, result, via_compact, full);
+                self.resume(peer);
+            }
+            Done::Block { peer, hash, result, via_compact, size } => {
+                self.block_done(peer, hash, result, via_compact, size);
+            }
+            Done::Transaction { .. } => {}
+            Done::Read { peer, blocks } => {
+                self.read_done(peer, blocks);
+                self.resume(peer);
+            }
+        }
+    }
+
+    /// Changes a peer, if it is still there.
+    fn with(&mut self, id: PeerId, change: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.now = self.now;
+            change(peer);
+        }
+    }
+
+    fn malformed(&mut self, id: PeerId, error: &DecodeError) {
+        // As Core: more entries than may be is misbehaviour, other nonsense is passed over.
+        match error {
+            DecodeError::TooMany { .. } => self.misbehaving(id, &error.to_string()),
+            _ => tracing::debug!(peer = %id, %error, "a message is passed over"),
+        }
+    }
+
+    /// Lets a peer go.
+    fn disconnect(&mut self, id: PeerId, why: &str) {
+        if let Some(peer) = self.peers.get_mut(&id)
+            && !std::mem::replace(&mut peer.leaving, true)
+        {
+            tracing::debug!(peer = %id, address = %peer.address, why, "disconnecting");
+            peer.link.close();
+        }
+    }
+
+    /// Core's `Misbehaving`: the peer broke the protocol in a way that no honest one does. It goes, and its address is
+    /// discouraged, unless somebody asked for the connection.
+    fn misbehaving(&mut self, id: PeerId, why: &str) {
+        let Some(peer) = self.peers.get_mut(&id) else { return };
+        tracing::debug!(peer = %id, address = %peer.address, why, "misbehaving");
+        peer.misbehaviour = Some(why.to_owned());
+        if peer.kind == ConnectionKind::Manual {
+            tracing::warn!(peer = %id, address = %peer.address, why, "a peer that was asked for misbehaves; it is kept");
+            return;
+        }
+        if !peer.address.ip().is_loopback() {
+            let address = peer.address;
+            self.actions.push(Action::Discourage(address));
+        }
+        self.disconnect(id, why);
+    }
+
+    /// Core's `MaybePunishNodeForBlock`.
+    fn punish_for_block(&mut self, id: PeerId, kind: BlockRejectKind, cached: bool, via_compact: bool, why: &str) {
+        match kind {
+            BlockRejectKind::LowWork | BlockRejectKind::TimeFuture | BlockRejectKind::MissingPrev => {}
+            BlockRejectKind::Consensus | BlockRejectKind::Mutated if via_compact => {}
+            // An invalid block that is known as such: an outbound peer that builds on it is on another chain.
+            BlockRejectKind::InvalidPrev if cached => {
+                let outbound = self.peers.get(&id).is_some_and(|peer| !peer.kind.is_inbound());
+                if outbound && !via_compact {
+                    self.misbehaving(id, why);
+                }
+            }
+            _ => self.misbehaving(id, why),
+        }
+    }
+
+    fn connected(&mut self, connected: Connected) {
+        let Connected { peer: id, kind, address, name, bound, link, session_id } = connected;
+        let peer = Peer::new(id, kind, address, name, bound, link, session_id, self.now, &mut self.rng);
+        self.nonces.insert(peer.nonce);
+        self.peers.insert(id, peer);
+        if !kind.is_inbound() {
+            self.send_version(id);
+        }
+    }
+
+    fn disconnected(&mut self, id: PeerId, reason: &str) {
+        let Some(peer) = self.peers.remove(&id) else { return };
+        tracing::debug!(peer = %id, address = %peer.address, reason, "disconnected");
+        self.nonces.remove(&peer.nonce);
+        for hash in &peer.in_flight {
+            self.forget_request(hash, id);
+        }
+        self.hb_peers.retain(|peer| *peer != id);
+        if peer.chain_sync.protect {
+            self.protected_outbound -= 1;
+        }
+        self.fetch_blocks();
+    }
+
+    /// Peers that the engine knows.
+    pub fn peer_count(&self) -> usize {
+        self.peers.len()
+    }
+
+    fn version_received(&mut self, _id: PeerId) {}
+    fn peer_ready(&mut self, _id: PeerId) {}
+    fn on_transaction_inventory(&mut self, _id: PeerId, _items: &[bitcoin::p2p::message_blockdata::Inventory]) {}
+    fn serve_transaction(&mut self, _id: PeerId, _item: bitcoin::p2p::message_blockdata::Inventory) -> bool {
+        false
+    }
+    fn block_connected(&mut self, block: &Arc<Block>) {
+        let hash = block.block_hash();
+        if self.recent.as_ref().is_none_or(|recent| recent.hash != hash) {
+            self.recent = Some(Recent { hash, block: block.clone(), compact: None });
+        }
+    }
+
+    fn known_tip(&self) -> Known {
+        Known::from(&self.chain.tip())
+    }
+
+    /// Core's `CanDirectFetch`: the tip is recent, so that a new block is worth fetching at once.
+    fn can_direct_fetch(&self) -> bool {
+        let params = self.chain.params();
+        u64::from(self.chain.tip().header.time) + u64::from(params.pow_target_spacing) * 20 > self.now.as_secs()
+    }
+}

@@ -1,0 +1,149 @@
+//! One connection: its transport's handshake, its reading and its writing.
+
+use crate::engine::{Connected, Event};
+use crate::limits;
+use crate::link::{Link, Outgoing};
+use crate::message;
+use crate::transport::{Reader, Transport, Writer};
+use crate::types::{ConnectionKind, PeerId};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// Bytes since the start.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) received: AtomicU64,
+    pub(super) sent: AtomicU64,
+}
+
+/// What a connection's tasks need.
+#[derive(Clone)]
+pub(super) struct Context {
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) magic: [u8; 4],
+    pub(super) v2: bool,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// Which connection.
+pub(super) struct Connection {
+    pub(super) peer: PeerId,
+    pub(super) kind: ConnectionKind,
+    pub(super) address: SocketAddr,
+    pub(super) name: Option<String>,
+    pub(super) closed: CancellationToken,
+}
+
+/// Connects; tells of the connection and then of its end, or of the end alone.
+pub(super) async fn dial(context: Context, connection: Connection) {
+    let reason = tokio::select! {
+        () = connection.closed.cancelled() => "closed".to_owned(),
+        reason = try_dial(&context, &connection) => reason,
+    };
+    let _ = context.events.send(Event::Disconnected { peer: connection.peer, reason }).await;
+}
+
+async fn try_dial(context: &Context, connection: &Connection) -> String {
+    let mut v2 = context.v2;
+    loop {
+        let stream = match timeout(limits::CONNECT_TIMEOUT, TcpStream::connect(connection.address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "no answer".to_owned(),
+        };
+        let bound = stream.local_addr().ok();
+        let _ = stream.set_nodelay(true);
+        let shaken = timeout(limits::HANDSHAKE_TIMEOUT, Transport::outbound(stream, context.magic, v2)).await;
+        match shaken {
+            Ok(Ok(transport)) => return serve(context, connection, bound, transport).await,
+            // A peer that does not know BIP 324 hangs up: it is tried again as it knows it.
+            Ok(Err(error)) if v2 && error.retry_v1() => v2 = false,
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) if v2 => v2 = false,
+            Err(_) => return "no handshake in time".to_owned(),
+        }
+    }
+}
+
+/// Serves a connection that came to us.
+pub(super) async fn accepted(context: Context, connection: Connection, stream: TcpStream) {
+    let bound = stream.local_addr().ok();
+    let _ = stream.set_nodelay(true);
+    let reason = tokio::select! {
+        () = connection.closed.cancelled() => "closed".to_owned(),
+        reason = async {
+            match timeout(limits::HANDSHAKE_TIMEOUT, Transport::inbound(stream, context.magic, context.v2)).await {
+                Ok(Ok(transport)) => serve(&context, &connection, bound, transport).await,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no handshake in time".to_owned(),
+            }
+        } => reason,
+    };
+    let _ = context.events.send(Event::Disconnected { peer: connection.peer, reason }).await;
+}
+
+/// Reads and writes until either ends; why.
+async fn serve(
+    context: &Context,
+    connection: &Connection,
+    bound: Option<SocketAddr>,
+    transport: Transport<TcpStream>,
+) -> String {
+    let (reader, writer, info) = transport.split();
+    let (link, outgoing) = Link::new(connection.closed.clone());
+    let connected = Connected {
+        peer: connection.peer,
+        kind: connection.kind,
+        address: connection.address,
+        name: connection.name.clone(),
+        bound,
+        link,
+        session_id: info.session_id,
+    };
+    if context.events.send(Event::Connected(connected)).await.is_err() {
+        return "stopping".to_owned();
+    }
+    tokio::select! {
+        reason = read(context, connection.peer, reader) => reason,
+        reason = write(context, writer, outgoing) => reason,
+    }
+}
+
+async fn read(context: &Context, peer: PeerId, mut reader: Reader<TcpStream>) -> String {
+    loop {
+        let received = match reader.read().await {
+            Ok(received) => received,
+            Err(error) => return error.to_string(),
+        };
+        context.counters.received.fetch_add(received.wire_size as u64, Ordering::Relaxed);
+        let event = match message::decode(&received.command, &received.payload) {
+            Ok(message) => Event::Message { peer, message, size: received.wire_size },
+            Err(error) => Event::Malformed { peer, error },
+        };
+        if context.events.send(event).await.is_err() {
+            return "stopping".to_owned();
+        }
+    }
+}
+
+async fn write(context: &Context, mut writer: Writer<TcpStream>, mut outgoing: Outgoing) -> String {
+    let mut frames = Vec::new();
+    while outgoing.next(&mut frames, limits::FRAMES_AT_ONCE).await > 0 {
+        let size: usize = frames.iter().map(message::Frame::size).sum();
+        match timeout(limits::WRITE_TIMEOUT, writer.write_many(&frames)).await {
+            Ok(Ok(written)) => {
+                context.counters.sent.fetch_add(written as u64, Ordering::Relaxed);
+            }
+            Ok(Err(error)) => return error.to_string(),
+            Err(_) => return "it does not read".to_owned(),
+        }
+        outgoing.written(size);
+        frames.clear();
+    }
+    "stopping".to_owned()
+}
