@@ -81,14 +81,15 @@ impl Server {
     /// `cairn up` with more arguments, not waited for.
     pub(crate) fn spawn(&self, block_time: &str, more: &[&str]) -> Child {
         let mut command = self.command(&["up", "--block-time", block_time]);
-        command.args(["--http", &address(self.http), "--rpc", &address(self.rpc)]).args(more);
+        command.args(["--http", &address(self.http), "--rpc", &address(self.rpc), "--p2p", "127.0.0.1:0"]).args(more);
         spawn(command)
     }
 
     /// `cairn node` with more arguments. Without `--web` its HTTP is health and metrics.
     pub(crate) fn node_command(&self, more: &[&str]) -> Command {
         let (http, rpc) = (address(self.http), address(self.rpc));
-        let mut command = self.command(&["node", "--http", &http, "--metrics", &http, "--rpc", &rpc]);
+        let mut command =
+            self.command(&["node", "--http", &http, "--metrics", &http, "--rpc", &rpc, "--p2p", "127.0.0.1:0"]);
         command.args(more);
         command
     }

@@ -15,7 +15,7 @@ mod signals;
 use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved};
 use cairn_api::{ApiConfig, Cookie};
-use cairn_node::{Node, NodeEvent};
+use cairn_node::{Node, NodeEvent, PeersConfig};
 #[cfg(test)]
 pub(crate) use chain::node_config;
 use chain::{chain_stopped, configured_reward, create_private_dir, mine_first_blocks, open_node};
@@ -55,6 +55,8 @@ pub(crate) struct Server {
     /// The HTTP API, or health and metrics alone.
     http: Listener,
     rpc: Listener,
+    p2p: Listener,
+    peers: PeersConfig,
     /// Asks the process to stop.
     stop: CancellationToken,
     network: NetworkName,
@@ -77,6 +79,7 @@ impl Server {
             false => Listener::bind(resolved.metrics(), "--metrics").await?,
         };
         let rpc = Listener::bind(resolved.rpc(), "--rpc").await?;
+        let p2p = Listener::bind(resolved.p2p(role.web && !role.miner), "--p2p").await?;
         let network = resolved.settings.network;
         let dir = resolved.network_dir();
         create_private_dir(&resolved.data_dir)?;
@@ -123,6 +126,8 @@ impl Server {
             cookie,
             http,
             rpc,
+            p2p,
+            peers: chain::peers_config(resolved),
             stop: CancellationToken::new(),
             network,
             data_dir: resolved.data_dir.clone(),
@@ -147,7 +152,9 @@ impl Server {
             };
             let (node, stop) = (self.node.clone(), self.stop.clone());
             let rpc = cairn_api::serve_rpc(self.rpc.socket, node, &self.api, &self.cookie, stop, serving.clone());
-            let servers = async { tokio::try_join!(http, rpc).map(|_| ()) };
+            let network = self.node.clone().run_network(self.peers, Some(self.p2p.socket), serving.clone());
+            let network = async { Ok(network.await) };
+            let servers = async { tokio::try_join!(http, rpc, network).map(|_| ()) };
             tokio::pin!(servers);
             let failed = tokio::select! {
                 result = &mut servers => result.err(),
@@ -188,6 +195,10 @@ impl Server {
 
     pub(crate) fn rpc(&self) -> SocketAddr {
         self.rpc.address
+    }
+
+    pub(crate) fn p2p(&self) -> SocketAddr {
+        self.p2p.address
     }
 
     pub(crate) fn network(&self) -> &'static str {

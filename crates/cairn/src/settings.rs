@@ -19,12 +19,13 @@ pub(crate) const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
 const FLAG_VARIABLES: [&str; 4] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER", COMMAND_VARIABLE];
 
 /// Variables of the deployment documents, and the key that each sets.
-const DOCUMENT_VARIABLES: [(&str, &str); 6] = [
+const DOCUMENT_VARIABLES: [(&str, &str); 7] = [
     ("BITCOIN_API_ADMIN_KEY", "http.admin_key"),
     ("BITCOIN_API_WALLET_KEY", "http.wallet_key"),
     ("DATABASE_URL", "database.url"),
     ("NODE_IS_MINER", "node.miner"),
     ("NODE_IS_WEB_SERVER", "node.web"),
+    ("NODE_CONNECT_NODES", "p2p.connect"),
     ("NODE_MINING_ADDRESS", "mining.address"),
 ];
 
@@ -40,6 +41,7 @@ pub(crate) struct Settings {
     pub(crate) http: Http,
     pub(crate) metrics: Metrics,
     pub(crate) rpc: Rpc,
+    pub(crate) p2p: P2p,
     pub(crate) chain: ChainSection,
     pub(crate) mempool: MempoolSection,
     pub(crate) mining: Mining,
@@ -159,6 +161,18 @@ pub(crate) struct Rpc {
     pub(crate) password: Option<String>,
 }
 
+/// `[p2p]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct P2p {
+    /// Address to listen on for peers.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Peers to be connected with, `host` or `host:port`; `local` stands for none.
+    pub(crate) connect: Vec<String>,
+    /// No encrypted connections (BIP 324).
+    pub(crate) no_v2: bool,
+}
+
 /// `[chain]`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -258,6 +272,18 @@ impl Resolved {
         self.settings.rpc.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], self.settings.network.rpc_port())))
     }
 
+    /// Where peers are listened for. On regtest the contract's ports; elsewhere that of Bitcoin Core.
+    pub(crate) fn p2p(&self, web_only: bool) -> SocketAddr {
+        let port = match self.settings.network {
+            NetworkName::Regtest if web_only => 2101,
+            NetworkName::Regtest => 2001,
+            NetworkName::Signet => 38333,
+            NetworkName::Testnet4 => 48333,
+            NetworkName::Mainnet => 8333,
+        };
+        self.settings.p2p.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+
     /// How clients reach HTTP, without a slash at the end.
     pub(crate) fn public_url(&self, listening: SocketAddr) -> String {
         match &self.settings.http.public_url {
@@ -299,10 +325,17 @@ fn read(global: &Global, variables: impl Iterator<Item = (OsString, OsString)>) 
             .try_parsing(true)
             .list_separator(",")
             .with_list_parse_key("chain.assume_utxo")
+            .with_list_parse_key("p2p.connect")
             .ignore_empty(true)
             .source(Some(cairn)),
     );
     for (key, value) in documents {
+        let value = match key {
+            "p2p.connect" => {
+                config::Value::from(value.split(',').map(|name| name.trim().to_owned()).collect::<Vec<_>>())
+            }
+            _ => value.into(),
+        };
         builder = builder
             .set_override(key, value)
             .map_err(|error| CliError::usage(format!("configuration key {key}: {error}")))?;

@@ -4,13 +4,17 @@
 //! |---|---|
 //! | `lib` | [`Node`]: opening, submitting, generating, stopping |
 //! | [`producer`] | the thread that makes a block every block time |
+//! | `peers` | the peer-to-peer network of a node |
 //! | `source` | what the wallet and the stamper read the chain through |
 //!
 //! The binary opens it; `api` calls it; the wallet, the stamper and the API follow its events. It may not
 //! know HTTP or SQL.
 
+mod peers;
 pub mod producer;
 mod source;
+
+pub use peers::PeersConfig;
 
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
@@ -130,10 +134,13 @@ pub struct Node {
     /// The mempool, for reading.
     pub mempool: Arc<Mempool>,
     producer: Producer,
+    network: cairn_p2p::net::Handle,
     events: broadcast::Sender<NodeEvent>,
     started_at: u32,
     stopping: AtomicBool,
     initial_block_download: Arc<AtomicBool>,
+    /// What is asked of the network before it runs.
+    asked: std::sync::Mutex<Option<cairn_p2p::net::Asked>>,
 }
 
 impl Node {
@@ -166,9 +173,10 @@ impl Node {
             }
         };
 
+        let (network, asked) = cairn_p2p::net::Handle::new();
         let observer = {
             let (observed, events, stale) = (observed.clone(), events.clone(), producer.stale_flag());
-            let latch = latch.clone();
+            let (latch, network, catching_up) = (latch.clone(), network.clone(), initial_block_download.clone());
             Box::new(move |event: &ChainEvent| {
                 stale.store(true, Ordering::Relaxed);
                 if let ChainEvent::Connected { entry, .. } = event {
@@ -177,6 +185,10 @@ impl Node {
                 // While the chain catches up with its own files there is no mempool yet.
                 if let Some(mempool) = observed.get().and_then(Weak::upgrade) {
                     mempool.chain_event(event, u64::from(unix_time()));
+                }
+                if let ChainEvent::Connected { block, .. } = event {
+                    let behind = catching_up.load(Ordering::Relaxed);
+                    network.tip_changed((!behind).then(|| block.clone()));
                 }
                 let event = match event {
                     ChainEvent::Connected { block, entry } => {
@@ -206,6 +218,8 @@ impl Node {
             chain,
             mempool,
             producer,
+            network,
+            asked: std::sync::Mutex::new(Some(asked)),
             events,
             started_at: unix_time(),
             stopping: AtomicBool::new(false),

@@ -25,6 +25,13 @@ pub(crate) struct ServerArgs {
     /// Where JSON-RPC listens [default: 127.0.0.1 and Bitcoin Core's port for the network, 18443 on regtest]
     #[arg(long, value_name = "ADDR")]
     rpc: Option<SocketAddr>,
+    /// Where peers are listened for [default: 127.0.0.1 and 2001, 2101 for a webserver that does not mine, on regtest;
+    /// Bitcoin Core's port elsewhere]
+    #[arg(long, value_name = "ADDR")]
+    p2p: Option<SocketAddr>,
+    /// A peer to be connected with, by address or name; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
+    connect: Vec<String>,
     /// Challenge of a signet of one's own, in hex, as Bitcoin Core's -signetchallenge; with --network signet
     #[arg(long, value_name = "HEX")]
     signet_challenge: Option<String>,
@@ -53,6 +60,10 @@ impl ServerArgs {
         settings.mining.address = self.mining_address.or(settings.mining.address.take());
         settings.http.listen = self.http.or(settings.http.listen);
         settings.rpc.listen = self.rpc.or(settings.rpc.listen);
+        settings.p2p.listen = self.p2p.or(settings.p2p.listen);
+        if !self.connect.is_empty() {
+            settings.p2p.connect = self.connect;
+        }
         settings.signet.challenge = self.signet_challenge.or(settings.signet.challenge.take());
         settings.signet.block_time = self.signet_block_time.or(settings.signet.block_time);
         settings.chain.prune = self.prune.unwrap_or(settings.chain.prune);
@@ -118,6 +129,7 @@ pub(crate) fn ready(server: &Server) -> String {
         ("network", server.network().to_string()),
         front,
         ("JSON-RPC", format!("http://{}  (cookie in {})", server.rpc(), server.cookie().display())),
+        ("peers", server.p2p().to_string()),
         ("data", server.data_dir().display().to_string()),
         ("blocks", server.schedule()),
     ]);

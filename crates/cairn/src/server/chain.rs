@@ -8,7 +8,7 @@ use crate::terminal;
 use bitcoin::{Address, ScriptBuf};
 use cairn_chain::{Progress, ProgressFn, Prune};
 use cairn_mempool::MempoolConfig;
-use cairn_node::{Node, NodeConfig, NodeError, NodeEvent, Signet};
+use cairn_node::{Node, NodeConfig, NodeError, NodeEvent, PeersConfig, Signet};
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -74,6 +74,20 @@ pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfi
             .map_err(|error| CliError::usage(error).remedy("correct --assume-utxo or chain.assume_utxo"))?,
     })
 }
+
+/// What the settings say of the network.
+pub(crate) fn peers_config(resolved: &Resolved) -> PeersConfig {
+    let settings = &resolved.settings;
+    PeersConfig {
+        agent: format!("Cairn:{}", env!("CARGO_PKG_VERSION")),
+        connect: settings.p2p.connect.iter().filter(|name| *name != SEED).cloned().collect(),
+        v2: !settings.p2p.no_v2,
+        all_blocks: settings.chain.prune == 0,
+    }
+}
+
+/// In `NODE_CONNECT_NODES`: the node is the one that others begin with.
+const SEED: &str = "local";
 
 /// The signet of one's own that is configured.
 fn signet(settings: &Settings) -> Result<Option<Signet>, CliError> {
