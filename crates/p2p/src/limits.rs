@@ -78,3 +78,15 @@ pub const RETRY_FIRST: Duration = Duration::from_millis(500);
 pub const RETRY_LAST: Duration = Duration::from_secs(60);
 /// Peers that may be asked for by `--connect` and `addnode`.
 pub const MAX_ADDED_NODES: usize = 1000;
+/// The oldest protocol version that is spoken (`MIN_PEER_PROTO_VERSION`).
+pub const MIN_PEER_PROTO_VERSION: u32 = 31_800;
+/// Bytes of a feature's identifier (BIP 434, `MAX_FEATUREID_LENGTH`).
+pub const MAX_FEATUREID_LENGTH: usize = 80;
+/// Bytes of a feature's data (BIP 434, `MAX_FEATUREDATA_LENGTH`).
+pub const MAX_FEATUREDATA_LENGTH: usize = 512;
+/// Bytes of garbage before BIP 324's terminator (`MAX_GARBAGE_LEN`).
+pub const MAX_GARBAGE_LENGTH: usize = 4095;
+/// Bytes of a BIP 324 packet's contents: a message with its type in full (`MAX_CONTENTS_LEN`).
+pub const MAX_V2_CONTENTS_LENGTH: usize = 1 + 12 + MAX_PROTOCOL_MESSAGE_LENGTH;
+/// Bytes that memory for a message may be ahead of what came of it (`MAX_RESERVE_AHEAD`).
+pub const MAX_RESERVE_AHEAD: usize = 256 * 1024;
