@@ -1,120 +1,150 @@
 //! A connection's bytes: v1 framing and BIP 324 encryption.
+//!
+//! [`outbound`] and [`inbound`] settle how a peer is spoken with; they take as long as the peer lets them, so callers set
+//! a time limit. What comes of it is a [`Reader`] and a [`Writer`], for a task each. Neither knows what messages mean.
+//!
+//! A peer costs no more memory than it has sent, and 256 KiB: nothing is taken on the word of a header. A reader that
+//! waits between messages holds none.
 
-use crate::limits;
-use crate::message::Frame;
-use bitcoin::hashes::{Hash, sha256d};
+mod handshake;
+mod ids;
+mod input;
+mod reader;
+mod writer;
+
+pub use reader::{Message, Reader, Received};
+pub use writer::Writer;
+
+use bip324::Role;
+use handshake::Handshaking;
+use input::Input;
+use rand::CryptoRng;
 use std::io;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
-/// Interim.
+/// How a connection's bytes are framed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TransportVersion {
+    /// In the clear, as since the beginning.
+    V1,
+    /// Encrypted (BIP 324).
+    V2,
+}
+
+impl TransportVersion {
+    /// As in `getpeerinfo`'s `transport_protocol_type`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        }
+    }
+}
+
+/// What was settled when the connection began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Info {
+    /// How the bytes are framed.
+    pub version: TransportVersion,
+    /// BIP 324's session id: the same on both sides unless someone sits between them.
+    pub session_id: Option<[u8; 32]>,
+    /// Bytes of the encrypted handshake that were received; they belong to no message.
+    pub received: usize,
+    /// Bytes of the encrypted handshake that were sent.
+    pub sent: usize,
+}
+
+/// Why a connection is over. Only [`RetryV1`](Self::RetryV1) calls for something: the same address by v1.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
-    /// Io.
-    #[error("{0}")]
+    /// The peer closed the connection.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The connection failed.
+    #[error(transparent)]
     Io(#[from] io::Error),
-    /// Protocol.
+    /// The peer closed before it sent anything, as those do that only know v1 (Core's `ShouldReconnectV1`).
+    #[error("the peer seems not to know v2 transport: it closed before it sent anything")]
+    RetryV1,
+    /// A message of another network.
+    #[error("wrong MessageStart {}", bitcoin::hex::DisplayHex::as_hex(.0))]
+    WrongMagic([u8; 4]),
+    /// A message that is longer than any may be.
+    #[error("a message of {0} bytes is too large")]
+    TooLarge(usize),
+    /// No garbage terminator, a packet that is not what the peer's key encrypts, or no secret to be had.
     #[error("{0}")]
-    Protocol(&'static str),
+    Bip324(bip324::Error),
 }
 
-impl TransportError {
-    /// Retry.
-    pub fn retry_v1(&self) -> bool {
-        false
+impl From<bip324::Error> for TransportError {
+    fn from(error: bip324::Error) -> Self {
+        Self::Bip324(error)
     }
 }
 
-/// Transport.
-pub struct Transport<S> {
-    stream: S,
+/// Begins a connection that was made to a peer, by its two halves. `magic` begins the network's messages. With v1 there
+/// is nothing to settle, and nothing is sent or awaited.
+pub async fn outbound<R, W>(
+    reader: R,
+    writer: W,
     magic: [u8; 4],
+    version: TransportVersion,
+    rng: impl CryptoRng,
+) -> Result<(Reader<R>, Writer<W>, Info), TransportError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let input = Input::new(reader);
+    match version {
+        TransportVersion::V1 => Ok(v1(input, writer, magic)),
+        TransportVersion::V2 => Handshaking::new(input, writer).run(magic, Role::Initiator, rng).await,
+    }
 }
 
-/// Info.
-pub struct Info {
-    /// Id.
-    pub session_id: Option<[u8; 32]>,
-}
-
-/// Received.
-pub struct Received {
-    /// Command.
-    pub command: String,
-    /// Payload.
-    pub payload: Vec<u8>,
-    /// Wire.
-    pub wire_size: usize,
-}
-
-/// Reader.
-pub struct Reader<S> {
-    stream: BufReader<ReadHalf<S>>,
+/// Begins a connection that a peer made, by its two halves. With `accept_v2` the first bytes tell which version it
+/// speaks; without, it is v1 and nothing is awaited.
+pub async fn inbound<R, W>(
+    reader: R,
+    writer: W,
     magic: [u8; 4],
+    accept_v2: bool,
+    rng: impl CryptoRng,
+) -> Result<(Reader<R>, Writer<W>, Info), TransportError>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut input = Input::new(reader);
+    if !accept_v2 || begins_with_version(&mut input, magic).await? {
+        return Ok(v1(input, writer, magic));
+    }
+    Handshaking::new(input, writer).run(magic, Role::Responder, rng).await
 }
 
-/// Writer.
-pub struct Writer<S> {
-    stream: WriteHalf<S>,
+/// Bytes 4 to 16 of the first message of a peer that speaks v1.
+const VERSION_COMMAND: [u8; 12] = *b"version\0\0\0\0\0";
+
+/// Whether a peer's first 16 bytes are those of a v1 `version`. Returns at the first byte that is not.
+async fn begins_with_version<R: AsyncRead + Unpin>(
+    input: &mut Input<R>,
     magic: [u8; 4],
-    buffer: Vec<u8>,
-}
-
-impl<S: AsyncRead + AsyncWrite> Transport<S> {
-    /// Out.
-    pub async fn outbound(stream: S, magic: [u8; 4], _v2: bool) -> Result<Self, TransportError> {
-        Ok(Self { stream, magic })
-    }
-    /// In.
-    pub async fn inbound(stream: S, magic: [u8; 4], _v2: bool) -> Result<Self, TransportError> {
-        Ok(Self { stream, magic })
-    }
-    /// Split.
-    pub fn split(self) -> (Reader<S>, Writer<S>, Info) {
-        let (read, write) = tokio::io::split(self.stream);
-        (
-            Reader { stream: BufReader::new(read), magic: self.magic },
-            Writer { stream: write, magic: self.magic, buffer: Vec::new() },
-            Info { session_id: None },
-        )
+) -> Result<bool, TransportError> {
+    let prefix = [magic.as_slice(), &VERSION_COMMAND].concat();
+    loop {
+        let had = input.available().len().min(prefix.len());
+        if input.available()[..had] != prefix[..had] {
+            return Ok(false);
+        }
+        if had == prefix.len() {
+            return Ok(true);
+        }
+        input.more().await?;
     }
 }
 
-impl<S: AsyncRead> Reader<S> {
-    /// Read.
-    pub async fn read(&mut self) -> Result<Received, TransportError> {
-        let mut header = [0; 24];
-        self.stream.read_exact(&mut header).await?;
-        if header[..4] != self.magic {
-            return Err(TransportError::Protocol("wrong magic"));
-        }
-        let size = u32::from_le_bytes([header[16], header[17], header[18], header[19]]) as usize;
-        if size > limits::MAX_PROTOCOL_MESSAGE_LENGTH {
-            return Err(TransportError::Protocol("too large"));
-        }
-        let mut payload = vec![0; size];
-        self.stream.read_exact(&mut payload).await?;
-        let command = String::from_utf8_lossy(&header[4..16]).trim_end_matches('\0').to_owned();
-        if sha256d::Hash::hash(&payload)[..4] != header[20..24] {
-            return Err(TransportError::Protocol("checksum"));
-        }
-        Ok(Received { command, payload, wire_size: size + 24 })
-    }
-}
-
-impl<S: AsyncWrite> Writer<S> {
-    /// Write.
-    pub async fn write_many(&mut self, frames: &[Frame]) -> io::Result<usize> {
-        self.buffer.clear();
-        for frame in frames {
-            self.buffer.extend_from_slice(&self.magic);
-            let mut command = [0; 12];
-            command[..frame.command.len()].copy_from_slice(frame.command.as_bytes());
-            self.buffer.extend_from_slice(&command);
-            self.buffer.extend_from_slice(&(frame.payload.len() as u32).to_le_bytes());
-            self.buffer.extend_from_slice(&sha256d::Hash::hash(&frame.payload)[..4]);
-            self.buffer.extend_from_slice(&frame.payload);
-        }
-        self.stream.write_all(&self.buffer).await?;
-        Ok(self.buffer.len())
-    }
+fn v1<R, W>(input: Input<R>, writer: W, magic: [u8; 4]) -> (Reader<R>, Writer<W>, Info) {
+    let info = Info { version: TransportVersion::V1, session_id: None, received: 0, sent: 0 };
+    (Reader::v1(input, magic), Writer::v1(writer, magic), info)
 }
