@@ -18,6 +18,7 @@
 //! | [`headerssync`] | headers of a chain whose work is not known yet, held to nothing |
 //! | [`compact`] | compact blocks (BIP 152) |
 //! | [`rolling`], [`txrequest`], [`orphanage`], [`txdownload`] | which transactions are asked of whom |
+//! | [`trickle`], [`feefilter`], [`poisson`] | which transactions are announced to whom, and when |
 
 pub mod address;
 pub mod addrman;
@@ -25,14 +26,17 @@ pub mod bans;
 pub mod compact;
 pub mod engine;
 pub mod eviction;
+pub mod feefilter;
 pub mod headerssync;
 pub mod limits;
 pub mod link;
 pub mod message;
 pub mod net;
 pub mod orphanage;
+pub mod poisson;
 pub mod rolling;
 pub mod transport;
+pub mod trickle;
 pub mod txdownload;
 pub mod txrequest;
 pub mod types;

@@ -1,6 +1,8 @@
 //! What all modules speak of: peers, connections, time.
 
+use bitcoin::hashes::Hash;
 use bitcoin::{Transaction, Txid, Wtxid};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time since 1970 by the node's clock, which `setmocktime` sets.
@@ -65,5 +67,39 @@ impl GenTxid {
     /// The wtxid of a transaction.
     pub fn wtxid_of(tx: &Transaction) -> Self {
         Self::Wtxid(tx.compute_wtxid())
+    }
+
+    /// The hash, whichever of the two ids it is (Core's `ToUint256`).
+    pub fn to_hash(self) -> TxHash {
+        match self {
+            Self::Txid(txid) => txid.to_byte_array(),
+            Self::Wtxid(wtxid) => wtxid.to_byte_array(),
+        }
+    }
+}
+
+/// A txid or a wtxid, where it does not matter which: they are the same for a transaction without witnesses.
+pub type TxHash = [u8; 32];
+
+/// A transaction with its ids, which are computed once.
+#[derive(Debug, Clone)]
+pub struct RelayTx {
+    /// The transaction.
+    pub tx: Arc<Transaction>,
+    /// Its id.
+    pub txid: Txid,
+    /// Its id with witnesses.
+    pub wtxid: Wtxid,
+}
+
+impl RelayTx {
+    /// Hashes a transaction.
+    pub fn new(tx: Arc<Transaction>) -> Self {
+        Self { txid: tx.compute_txid(), wtxid: tx.compute_wtxid(), tx }
+    }
+
+    /// Whether it has witnesses: without, its ids are the same.
+    pub fn has_witness(&self) -> bool {
+        self.txid.to_byte_array() != self.wtxid.to_byte_array()
     }
 }
