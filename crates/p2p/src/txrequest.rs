@@ -1,1 +1,0 @@
-//! Which transaction is asked of which peer, and when.
