@@ -90,3 +90,17 @@ pub const MAX_GARBAGE_LENGTH: usize = 4095;
 pub const MAX_V2_CONTENTS_LENGTH: usize = 1 + 12 + MAX_PROTOCOL_MESSAGE_LENGTH;
 /// Bytes that memory for a message may be ahead of what came of it (`MAX_RESERVE_AHEAD`).
 pub const MAX_RESERVE_AHEAD: usize = 256 * 1024;
+/// Weight of orphans that a peer may have kept, before they are let go for want of room (`DEFAULT_RESERVED_ORPHAN_WEIGHT_PER_PEER`).
+pub const RESERVED_ORPHAN_WEIGHT_PER_PEER: u64 = 404_000;
+/// Announcements of orphans, and a tenth of their inputs, of all peers together (`DEFAULT_MAX_ORPHANAGE_LATENCY_SCORE`).
+pub const MAX_ORPHANAGE_LATENCY_SCORE: u64 = 3000;
+/// Weight of one orphan (`MAX_STANDARD_TX_WEIGHT`).
+pub const MAX_ORPHAN_WEIGHT: u64 = 400_000;
+/// Transactions being asked of a peer from which on others are asked first (`MAX_PEER_TX_REQUEST_IN_FLIGHT`).
+pub const MAX_PEER_TX_REQUEST_IN_FLIGHT: usize = 100;
+/// Announcements of transactions kept of a peer (`MAX_PEER_TX_ANNOUNCEMENTS`).
+pub const MAX_PEER_TX_ANNOUNCEMENTS: usize = 5000;
+/// Transactions announced at once, at an average rate of what comes (`INVENTORY_BROADCAST_TARGET`).
+pub const INVENTORY_BROADCAST_TARGET: usize = 70;
+/// Transactions announced at once at most, however many wait (`INVENTORY_BROADCAST_MAX`).
+pub const INVENTORY_BROADCAST_MAX: usize = 1000;

@@ -1,1 +1,0 @@
-//! Transactions whose parents are not here yet, within bounds for each peer.
