@@ -14,6 +14,7 @@
 //! | [`link`] | what the engine holds of a connection |
 //! | [`transport`] | a connection's bytes: v1 framing, BIP 324 encryption |
 //! | [`address`], [`addrman`] | addresses of nodes: their groups, the persistent address manager |
+//! | [`persist`] | the files that peers are remembered in, and what becomes of damaged ones |
 //! | [`bans`], [`eviction`] | who is kept out, and who is let go when it is full |
 //! | [`headerssync`] | headers of a chain whose work is not known yet, held to nothing |
 //! | [`compact`] | compact blocks (BIP 152) |
@@ -34,6 +35,7 @@ pub mod message;
 pub mod net;
 pub mod orphanage;
 pub mod poisson;
+pub mod persist;
 pub mod rolling;
 pub mod transport;
 pub mod trickle;

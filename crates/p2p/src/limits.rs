@@ -104,3 +104,26 @@ pub const MAX_PEER_TX_ANNOUNCEMENTS: usize = 5000;
 pub const INVENTORY_BROADCAST_TARGET: usize = 70;
 /// Transactions announced at once at most, however many wait (`INVENTORY_BROADCAST_MAX`).
 pub const INVENTORY_BROADCAST_MAX: usize = 1000;
+
+// Addresses of nodes. With these, whoever fills the address manager from one group of addresses gets no more than
+// ADDRMAN_NEW_BUCKETS_PER_SOURCE_GROUP * ADDRMAN_BUCKET_SIZE places of those heard of, and one group no more than
+// ADDRMAN_TRIED_BUCKETS_PER_GROUP * ADDRMAN_BUCKET_SIZE of those tried.
+
+/// Buckets of addresses that were only heard of (`ADDRMAN_NEW_BUCKET_COUNT`).
+pub const ADDRMAN_NEW_BUCKET_COUNT: u16 = 1024;
+/// Buckets of addresses that were connected to (`ADDRMAN_TRIED_BUCKET_COUNT`).
+pub const ADDRMAN_TRIED_BUCKET_COUNT: u16 = 256;
+/// Addresses in a bucket.
+pub const ADDRMAN_BUCKET_SIZE: u16 = 64;
+/// Buckets over which tried addresses of one group are spread.
+pub const ADDRMAN_TRIED_BUCKETS_PER_GROUP: u64 = 8;
+/// Buckets over which addresses heard of from one group are spread.
+pub const ADDRMAN_NEW_BUCKETS_PER_SOURCE_GROUP: u64 = 64;
+/// Places that one address can have among those heard of.
+pub const ADDRMAN_NEW_BUCKETS_PER_ADDRESS: u8 = 8;
+/// Tried addresses that wait for a test before another takes their place.
+pub const ADDRMAN_SET_TRIED_COLLISION_SIZE: usize = 10;
+/// Addresses that are not told to others once they were not seen for so long.
+pub const ADDRMAN_HORIZON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// Bytes of `peers.dat` that are read: a full address manager has less.
+pub const MAX_PEERS_FILE_SIZE: usize = 16 << 20;

@@ -1,1 +1,0 @@
-//! The address manager: which nodes are known, tried or only heard of. Persistent.
