@@ -36,6 +36,8 @@ pub mod net;
 pub mod orphanage;
 pub mod poisson;
 pub mod persist;
+#[expect(dead_code)]
+mod recent;
 pub mod rolling;
 pub mod transport;
 pub mod trickle;

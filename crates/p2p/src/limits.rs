@@ -127,3 +127,30 @@ pub const ADDRMAN_SET_TRIED_COLLISION_SIZE: usize = 10;
 pub const ADDRMAN_HORIZON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Bytes of `peers.dat` that are read: a full address manager has less.
 pub const MAX_PEERS_FILE_SIZE: usize = 16 << 20;
+/// Addresses that are remembered to be discouraged: at least the last so many, at most half as many again
+/// (`m_discouraged`). They are what peers can make us remember; bans are the operator's, and have no bound.
+pub const MAX_DISCOURAGED: usize = 50_000;
+/// Bytes of `banlist.json` that are read: some hundred thousand bans.
+pub const MAX_BANLIST_FILE_SIZE: usize = 64 << 20;
+/// Peers that are remembered over a restart (`MAX_BLOCK_RELAY_ONLY_ANCHORS`).
+pub const MAX_BLOCK_RELAY_ONLY_ANCHORS: usize = 2;
+/// Bytes of `anchors.dat` that are read.
+pub const MAX_ANCHORS_FILE_SIZE: usize = 1024;
+
+// Addresses that peers tell.
+
+/// Addresses of a peer that are looked at, by the second; more are dropped (`MAX_ADDR_RATE_PER_SECOND`).
+pub const MAX_ADDR_RATE_PER_SECOND: f64 = 0.1;
+/// How many of those it can save up (`MAX_ADDR_PROCESSING_TOKEN_BUCKET`). It begins with one, for its own; and after we
+/// asked for addresses it may send [`MAX_ADDR_TO_SEND`] more.
+pub const MAX_ADDR_PROCESSING_TOKEN_BUCKET: f64 = MAX_ADDR_TO_SEND as f64;
+/// Percent of all that we know which a peer is told (`MAX_PCT_ADDR_TO_SEND`).
+pub const MAX_PCT_ADDR_TO_SEND: usize = 23;
+/// Addresses that a peer is remembered to know: at least the last so many, at most half as many again (`m_addr_known`).
+pub const MAX_ADDR_KNOWN: usize = 5000;
+/// Addresses in a message up to which they are news, and told on.
+pub const MAX_ADDR_NEWS: usize = 10;
+/// Peers that an address is told on to (`RelayAddress`).
+pub const MAX_ADDR_RELAY_PEERS: usize = 2;
+/// Answers to `getaddr` that are kept, each for one of our sockets and one network.
+pub const MAX_ADDR_RESPONSE_CACHES: usize = 16;
