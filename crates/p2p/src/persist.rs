@@ -98,6 +98,14 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), PersistError> {
     })
 }
 
+/// Deletes a file if there is one, durably.
+pub(crate) fn remove(path: &Path) -> Result<(), PersistError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync_dir(path)).map_err(PersistError::of("delete", path)),
+    }
+}
+
 /// Reads a file of up to `max_len` bytes. A damaged one is renamed to `NAME.bak`, or `NAME.bak.2` and so on if that
 /// exists, with a warning, and `decode` of nothing else is asked: `empty` begins anew.
 pub(crate) fn load<T>(
