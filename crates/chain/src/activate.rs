@@ -168,10 +168,12 @@ impl Chain {
         let node = self.read().index.node(id).clone();
         let connected = self.connect_at(&block, &txids, node.height, &ActiveChain(self), scripts_of(&node))?;
         let undo_pos = self.keep_undo(writer, &node, &block, &connected)?;
+        let filter = self.filter_to_keep(id, &block, &connected.undo)?;
         let pool = self.pool_for(&block);
         let entry = {
             let mut view = self.change();
             view.coins.connect(&block, &txids, id, node.height, pool);
+            view.filters.extend(filter);
             view.active.push(id);
             view.index.node_mut(id).connected(undo_pos);
             // Core's `PruneBlockIndexCandidates`: what is worse than the tip is none any more.

@@ -226,7 +226,12 @@ impl Chain {
         let coins = BackgroundCoins(self, &below.coins);
         let connected = self.connect_at(&block, &txids, node.height, &coins, scripts_of(&node))?;
         let undo_pos = self.keep_undo(writer, &node, &block, &connected)?;
-        self.change().index.node_mut(id).connected(undo_pos);
+        let filter = self.filter_to_keep(id, &block, &connected.undo)?;
+        {
+            let mut view = self.change();
+            view.filters.extend(filter);
+            view.index.node_mut(id).connected(undo_pos);
+        }
         if let Some(below) = &mut writer.background {
             below.coins.connect(&block, &txids, id, node.height, self.pool_for(&block));
             below.tip = id;
@@ -254,12 +259,15 @@ impl Chain {
         let done = self.db.accept_snapshot();
         writer.stop_on_error(self, done)?;
         writer.background = None;
-        let mut view = self.change();
-        view.index.snapshot = None;
-        link(writer, &mut view.index);
-        writer.find_candidates(&view);
+        {
+            let mut view = self.change();
+            view.index.snapshot = None;
+            link(writer, &mut view.index);
+            writer.find_candidates(&view);
+        }
         tracing::info!("the snapshot is validated");
-        Ok(())
+        // The blocks above it had nothing to stand on so far.
+        self.settle_filter_index(writer)
     }
 
     /// Gives the snapshot up. What was built on it is gone, so that nothing goes on before the next start.

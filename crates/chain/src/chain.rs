@@ -4,6 +4,7 @@ use crate::coins::CoinCache;
 use crate::db::{Db, Set};
 use crate::error::ChainError;
 use crate::files::{BlockFiles, Kind, damaged};
+use crate::filterindex::FilterCache;
 use crate::index::{Id, Index, status};
 use crate::lock::DirLock;
 use crate::undo;
@@ -24,6 +25,7 @@ pub struct Chain {
     pub(crate) params: Params,
     pub(crate) coin_cache_bytes: usize,
     pub(crate) txindex: bool,
+    pub(crate) blockfilterindex: bool,
     pub(crate) prune: Prune,
     pub(crate) observer: Observer,
     /// Taken first by everything that changes the chain, and held while a block is validated.
@@ -51,6 +53,7 @@ pub(crate) struct View {
     /// The header with most work that is not known to be invalid.
     pub(crate) best_header: Id,
     pub(crate) coins: CoinCache,
+    pub(crate) filters: FilterCache,
 }
 
 impl View {

@@ -1,12 +1,15 @@
-//! The embedded database: coins, transaction index and block index, changed together in atomic durable batches.
+//! The embedded database: coins, block index and the other indexes, changed together in atomic durable batches.
 //!
 //! The engine is redb (`docs/decisions/0002-coin-store.md`).
+
+mod filters;
 
 use crate::append::Ends;
 use crate::coins::DirtyCoin;
 use crate::compress::{read_coin, write_coin};
 use crate::disk;
 use crate::error::ChainError;
+use crate::filterindex::FilterRow;
 use crate::index::{Id, Index, RECORD};
 use crate::lock::sync_dir;
 use bitcoin::hashes::Hash;
@@ -94,6 +97,7 @@ pub(crate) struct Batch<'a> {
     pub(crate) blocks: Vec<(Id, [u8; RECORD])>,
     pub(crate) files: &'a [Ends],
     pub(crate) coins: Vec<CoinChanges<'a>>,
+    pub(crate) filters: Vec<(Id, &'a FilterRow)>,
 }
 
 /// A coin's key and value as the table holds them.
@@ -466,7 +470,7 @@ fn write(txn: &redb::WriteTransaction, batch: &Batch<'_>) -> Result<(), redb::Er
         }
         txn.open_table(changes.set.marker())?.insert((), changes.marker.as_byte_array())?;
     }
-    Ok(())
+    filters::write(txn, batch.filters.iter().copied())
 }
 
 fn insert_transaction(

@@ -126,6 +126,15 @@ pub enum ChainError {
         /// The block.
         hash: BlockHash,
     },
+    /// The filter of a block is missing, and the block, or what it spent, was deleted to save space.
+    #[error(
+        "the block filter index lacks block {hash}, which was pruned: start without --blockfilterindex, or delete the data \
+         directory to synchronise again"
+    )]
+    FilterPruned {
+        /// The block.
+        hash: BlockHash,
+    },
     /// No such block.
     #[error("Block not found: {0}")]
     UnknownBlock(BlockHash),

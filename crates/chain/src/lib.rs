@@ -17,8 +17,8 @@
 //! | `coins` | coins that changed since they were last written |
 //! | `coinset`, `muhash` | all coins as of one block: counted and hashed |
 //! | `snapshot`, `assume` | coins in Core's snapshot format; starting from them, and validating them behind |
-//! | `db` | coins, transaction index and block index in the embedded database |
-//! | `txindex` | making and forgetting the transaction index |
+//! | `db` | coins, block index and the other indexes in the embedded database |
+//! | `txindex`, `filterindex` | making and forgetting the transaction index, and that of block filters |
 //! | `files`, `append`, `undo`, `compress` | block and undo files in Bitcoin Core's format |
 //! | `disk` | every change of a file, each a fault point in tests |
 //! | `lock` | one process a directory, of one network and a known format |
@@ -29,7 +29,7 @@
 //!
 //! A directory holds `LOCK`, `FORMAT`, `blocks/` (`blkNNNNN.dat`, `revNNNNN.dat`, `xor.dat`) and `chainstate/`.
 //! The block files are the journal: a block is durable when they are synced, and the next start takes from them what the
-//! database does not know yet. Coins, block index and transaction index reach the database together, in one atomic batch.
+//! database does not know yet. Coins, block index and the other indexes reach the database together, in one atomic batch.
 
 mod accept;
 mod activate;
@@ -44,6 +44,7 @@ mod disk;
 mod error;
 mod fetch;
 mod files;
+mod filterindex;
 mod import;
 mod index;
 mod lock;
@@ -67,6 +68,7 @@ pub use assume::SnapshotState;
 pub use chain::Chain;
 pub use coinset::{CoinHash, CoinSet, CoinStats};
 pub use error::ChainError;
+pub use filterindex::{CFCHECKPT_INTERVAL, Filters};
 pub use prune::{InvalidPrune, Prune};
 pub use serve::{BranchBlock, HeaderPlace};
 pub use verify::{DEFAULT_CHECK_BLOCKS, DEFAULT_CHECK_LEVEL};
@@ -88,6 +90,9 @@ pub struct ChainConfig {
     /// Keep an index of transactions (Core's `-txindex`), for [`Chain::transaction`]. What is missing of it is made when the
     /// chain opens.
     pub txindex: bool,
+    /// Keep the filters of blocks (Core's `-blockfilterindex=basic`), for [`Chain::filter`] and what else serves BIP 157. What is
+    /// missing of them is made when the chain opens.
+    pub blockfilterindex: bool,
     /// Make index and coins anew from the block files. Without an index that is done in any case.
     pub reindex: bool,
     /// Which block files are kept.
@@ -97,7 +102,15 @@ pub struct ChainConfig {
 impl ChainConfig {
     /// The chain of `params` in `dir`, all else as it is by default.
     pub fn new(dir: PathBuf, params: Params) -> Self {
-        Self { dir, params, coin_cache_bytes: 64 << 20, txindex: true, reindex: false, prune: Prune::Off }
+        Self {
+            dir,
+            params,
+            coin_cache_bytes: 64 << 20,
+            txindex: true,
+            blockfilterindex: false,
+            reindex: false,
+            prune: Prune::Off,
+        }
     }
 }
 
@@ -113,6 +126,13 @@ pub enum Progress {
     },
     /// Making the transaction index.
     Indexing {
+        /// Blocks done.
+        done: u32,
+        /// Of so many.
+        of: u32,
+    },
+    /// Making filters of blocks.
+    Filtering {
         /// Blocks done.
         done: u32,
         /// Of so many.

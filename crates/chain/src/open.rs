@@ -11,6 +11,7 @@ use crate::coins::CoinCache;
 use crate::db::{Db, Set};
 use crate::error::ChainError;
 use crate::files::{BlockFiles, Kind};
+use crate::filterindex::FilterCache;
 use crate::index::{Id, Index, NONE, status};
 use crate::lock::{DirLock, check_format};
 use crate::prune::has_pruned;
@@ -37,7 +38,7 @@ impl Chain {
         observer: Observer,
         progress: ProgressFn,
     ) -> Result<Chain, ChainError> {
-        let ChainConfig { dir, params, coin_cache_bytes, txindex, reindex, prune } = config;
+        let ChainConfig { dir, params, coin_cache_bytes, txindex, blockfilterindex, reindex, prune } = config;
         let lock = DirLock::acquire(&dir)?;
         check_format(&dir, &params)?;
         let files = BlockFiles::open(dir.join("blocks"), params.magic, &params.genesis)?;
@@ -75,10 +76,17 @@ impl Chain {
             params,
             coin_cache_bytes,
             txindex,
+            blockfilterindex,
             prune,
             observer,
             writer: Mutex::new(writer),
-            view: RwLock::new(View { index, active: vec![0], best_header, coins: CoinCache::new(txindex) }),
+            view: RwLock::new(View {
+                index,
+                active: vec![0],
+                best_header,
+                coins: CoinCache::new(txindex),
+                filters: FilterCache::default(),
+            }),
             size: AtomicU64::new(0),
             files,
             db,
@@ -97,6 +105,7 @@ impl Chain {
         self.find_tip_of_coins()?;
         writer.background = self.background()?;
         self.settle_transaction_index(&writer)?;
+        self.settle_filter_index(&writer)?;
         let found = self.import(&mut writer)?;
         writer.appender.cut(&self.files)?;
         if found > 0 {

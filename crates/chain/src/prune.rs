@@ -77,7 +77,7 @@ impl Chain {
     /// Deletes the files whose blocks are all at or below `height`, the newest 288 blocks excepted.
     pub fn prune_to(&self, height: u32) -> Result<(), ChainError> {
         let mut writer = self.writer()?;
-        let last = height.min(self.tip().height.saturating_sub(MIN_BLOCKS_TO_KEEP));
+        let last = height.min(self.last_prunable()?);
         let files: Vec<u32> = self.prunable(&writer, last).collect();
         self.prune_files(&mut writer, &files)
     }
@@ -91,7 +91,7 @@ impl Chain {
         }
         let mut size = writer.appender.size();
         let mut files = Vec::new();
-        for number in self.prunable(writer, tip.saturating_sub(MIN_BLOCKS_TO_KEEP)) {
+        for number in self.prunable(writer, self.last_prunable()?) {
             if size + BUFFER < target {
                 break;
             }
@@ -100,6 +100,16 @@ impl Chain {
             files.push(number);
         }
         self.prune_files(writer, &files)
+    }
+
+    /// The highest block that nobody needs any more.
+    fn last_prunable(&self) -> Result<u32, ChainError> {
+        let last = self.tip().height.saturating_sub(MIN_BLOCKS_TO_KEEP);
+        if !self.blockfilterindex {
+            return Ok(last);
+        }
+        // Filters that are missing are made from the blocks.
+        Ok(last.min(self.filter_index_height()?.unwrap_or(0)))
     }
 
     /// Files without a block above `last`, the oldest first. The file that is being written is none of them.

@@ -147,10 +147,15 @@ impl Writer {
                         marker: view.index.node(tip).hash,
                     })
                     .collect(),
+                filters: view.filters.rows(),
             })
         };
         self.stop_on_error(chain, done)?;
-        chain.change().coins.written(chain.coin_cache_bytes / 2);
+        {
+            let mut view = chain.change();
+            view.coins.written(chain.coin_cache_bytes / 2);
+            view.filters.written();
+        }
         if let Some(below) = &mut self.background {
             below.coins.written(chain.coin_cache_bytes / 2);
         }
@@ -167,7 +172,10 @@ impl Writer {
             chain.prune_to_target(self)?;
         }
         let below = self.background.as_ref().map_or(0, |below| below.coins.bytes());
-        let full = chain.read().coins.bytes() + below > chain.coin_cache_bytes;
+        let full = {
+            let view = chain.read();
+            view.coins.bytes() + view.filters.bytes() + below > chain.coin_cache_bytes
+        };
         if full || self.changes >= FLUSH_BLOCKS || self.last_flush.elapsed() >= FLUSH_INTERVAL {
             self.flush_all(chain)
         } else if self.unindexed_bytes >= INDEX_BYTES {

@@ -8,7 +8,7 @@ use bitcoin::{Amount, Block, OutPoint};
 use cairn_chain::testing::{MATURITY, NOW, block_after, branch, coins, faults, grow, open, regtest, reward, spend};
 use cairn_chain::{BlockAccepted, Chain, ChainConfig, ChainError, CoinHash};
 use cairn_consensus::params::AssumeUtxo;
-use common::scratch;
+use common::{assert_filtered, scratch};
 use power::{Disk, Random, Survives};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn source() -> Source {
 }
 
 fn open_knowing(dir: &Path, known: &[AssumeUtxo]) -> Result<Chain, ChainError> {
-    let mut config = ChainConfig::new(dir.to_owned(), regtest());
+    let mut config = ChainConfig { blockfilterindex: true, ..ChainConfig::new(dir.to_owned(), regtest()) };
     config.params.assume_utxo = known.to_vec();
     Chain::open(config, Box::new(|_| {}))
 }
@@ -110,6 +110,8 @@ fn a_chain_goes_on_from_a_snapshot_and_validates_it_behind() {
     assert_eq!((chain.tip().height, chain.snapshot_state().expect("not validated").validated.height), (BASE + 2, 10));
     source.give(&chain, BASE + 3..=TIP);
     assert_eq!(chain.tip().height, TIP);
+    assert_eq!(chain.filter_index_height().expect("read"), Some(10), "filters follow what is validated");
+    assert_eq!(chain.filter(&chain.tip().hash).expect("read"), None);
     source.give(&chain, (11..=40).rev());
     assert_eq!(chain.snapshot_state().expect("not validated").validated.height, 40);
     drop(chain);
@@ -117,6 +119,7 @@ fn a_chain_goes_on_from_a_snapshot_and_validates_it_behind() {
     source.give(&chain, 41..=BASE);
     assert!(chain.snapshot_state().is_none(), "it is validated");
     assert_eq!((chain.tip().height, chain.tip().chain_tx_count), (TIP, source.known.chain_tx_count + 15 * 3));
+    assert_filtered(&chain);
     assert_eq!(coins(&chain).expect("coins"), source.coins);
     drop(chain);
 
@@ -288,6 +291,7 @@ fn a_power_failure_leaves_a_snapshot_loaded_or_not_and_loses_no_block() {
             assert!(chain.snapshot_state().is_none(), "{place}: it is not validated");
             assert_eq!(chain.tip().height, TIP, "{place}");
             assert_eq!(coins(&chain).expect("coins"), source.coins, "{place}");
+            assert_filtered(&chain);
         }
         disk.make(change);
     }

@@ -15,9 +15,15 @@ use std::sync::{Arc, Mutex};
 const DIR: &str = "CAIRN_CHAIN_TEST_DIR";
 const ABORT: &str = "CAIRN_CHAIN_TEST_ABORT";
 
+/// A chain with all indexes.
+fn open_indexed(dir: &Path) -> Result<Chain, ChainError> {
+    let config = ChainConfig { blockfilterindex: true, ..ChainConfig::new(dir.to_owned(), regtest()) };
+    Chain::open(config, Box::new(|_| {}))
+}
+
 /// What is done until it is aborted: everything that changes a file. Acknowledged blocks are printed.
 fn work(dir: &Path) {
-    let chain = open(dir).expect("opens");
+    let chain = open_indexed(dir).expect("opens");
     limit_files(&chain, 4 << 10).expect("limited");
     for salt in 0..24 {
         let tip = chain.tip();
@@ -36,13 +42,14 @@ fn work(dir: &Path) {
     drop((coins, chain));
     let config = ChainConfig { reindex: true, txindex: false, ..ChainConfig::new(dir.to_owned(), regtest()) };
     drop(Chain::open(config, Box::new(|_| {})).expect("opens"));
-    // Makes the transaction index.
-    drop(open(dir).expect("opens"));
+    // Makes the indexes.
+    drop(open_indexed(dir).expect("opens"));
 }
 
 /// What is done to a chain that is long enough to be pruned.
 fn prune(dir: &Path) {
-    let config = ChainConfig { prune: Prune::Manual, ..ChainConfig::new(dir.to_owned(), regtest()) };
+    let config =
+        ChainConfig { prune: Prune::Manual, blockfilterindex: true, ..ChainConfig::new(dir.to_owned(), regtest()) };
     let chain = Chain::open(config, Box::new(|_| {})).expect("opens");
     println!("tip {}", chain.tip().hash);
     chain.prune_to(u32::MAX).expect("pruned");
@@ -75,7 +82,7 @@ fn abort_at(what: &str, dir: &Path, count: usize, torn: bool, change: &Made) {
     assert!(!output.status.success(), "{change}: it was not aborted");
     let output = String::from_utf8_lossy(&output.stdout);
     let last = output.lines().filter_map(|line| line.split("tip ").nth(1)).next_back();
-    let chain = open(dir).unwrap_or_else(|error| panic!("{what}, aborted at {change} (torn: {torn}): {error}"));
+    let chain = open_indexed(dir).unwrap_or_else(|error| panic!("{what}, aborted at {change} (torn: {torn}): {error}"));
     if let Some(last) = last {
         let last = last.trim().parse().expect("a hash");
         let acknowledged = chain.entry(&last).unwrap_or_else(|| panic!("aborted at {change}: {last} is lost"));
@@ -88,6 +95,10 @@ fn abort_at(what: &str, dir: &Path, count: usize, torn: bool, change: &Made) {
     if what == "prune" {
         chain.verify(4, 200).expect("sound");
         grow(&chain, 1).expect("goes on");
+        let height = chain.tip().height;
+        assert_eq!(chain.filter_index_height().expect("read"), Some(height));
+        let filters = chain.filters(0, &chain.tip().hash).expect("read").expect("all are there");
+        assert_eq!(filters.filter(Result::is_ok).count(), height as usize + 1);
     } else {
         assert_sound(&chain);
     }
@@ -175,7 +186,7 @@ fn an_abort_at_each_fault_point_loses_nothing_that_was_acknowledged() {
 fn an_abort_while_pruning_loses_nothing_that_is_kept() {
     let home = scratch();
     let original = home.path().join("original");
-    let chain = open(&original).expect("opens");
+    let chain = open_indexed(&original).expect("opens");
     limit_files(&chain, 96 << 10).expect("limited");
     grow(&chain, 1_050).expect("grown");
     drop(chain);

@@ -8,6 +8,7 @@ use crate::coins::CoinCache;
 use crate::coinset::{CoinHash, Counting};
 use crate::compress::{read_coin, write_coin};
 use crate::db::{BLOCKS, COINS, FILE_NAME, FILES, MARKER, SNAPSHOT, TRANSACTIONS};
+use crate::filterindex::FilterCache;
 use crate::index::{Index, NONE, RECORD};
 use crate::open::link;
 use crate::snapshot::Reader;
@@ -76,7 +77,13 @@ pub fn check_index(bytes: &[u8], plausible: bool) {
         assert_eq!((index.fork(best, id), index.ancestor(id, index.node(fork).height)), (fork, Some(fork)));
         assert!(height == 0 || index.entry(id).chain_work > index.entry(index.node(id).parent).chain_work);
     }
-    writer.find_candidates(&View { index, active: vec![0], best_header: best, coins: CoinCache::default() });
+    writer.find_candidates(&View {
+        index,
+        active: vec![0],
+        best_header: best,
+        coins: CoinCache::default(),
+        filters: FilterCache::default(),
+    });
 }
 
 /// The record of a header after one that was made before, its numbers from bytes of a record's size.

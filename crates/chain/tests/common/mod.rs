@@ -2,10 +2,14 @@
 
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
+use bitcoin::bip158::{BlockFilter, FilterHeader};
+use bitcoin::hashes::Hash;
 use cairn_chain::Chain;
 use cairn_chain::testing::{self, NOW, open};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("created");
@@ -46,4 +50,32 @@ pub(crate) fn assert_sound(chain: &Chain) {
         assert_eq!(chain.transaction(&coinbase).expect("read").expect("indexed").1.hash, entry.hash);
     }
     assert_eq!(testing::coins(chain).expect("coins"), fresh_coins(chain));
+    if chain.has_filter_index() {
+        assert_filtered(chain);
+    }
+}
+
+/// Every block of the active chain has the filter and the filter header that its transactions and those that it spends of
+/// lead to.
+pub(crate) fn assert_filtered(chain: &Chain) {
+    assert_eq!(chain.filter_index_height().expect("read"), Some(chain.tip().height));
+    let mut scripts = HashMap::new();
+    let mut previous = FilterHeader::all_zeros();
+    for height in 0..=chain.tip().height {
+        let hash = chain.entry_at(height).expect("active").hash;
+        let block = match height {
+            0 => Arc::new(chain.params().genesis.clone()),
+            _ => chain.block(&hash).expect("read").expect("there"),
+        };
+        for tx in &block.txdata {
+            let outputs = (0..).zip(&tx.output);
+            scripts.extend(outputs.map(|(vout, output)| ((tx.compute_txid(), vout), output.script_pubkey.clone())));
+        }
+        let expected =
+            BlockFilter::new_script_filter(&block, |spent| Ok(scripts[&(spent.txid, spent.vout)].as_script()))
+                .expect("all is known");
+        previous = expected.filter_header(&previous);
+        assert_eq!(chain.filter(&hash).expect("read"), Some(expected), "{height}");
+        assert_eq!(chain.filter_header(&hash).expect("read"), Some(previous), "{height}");
+    }
 }
