@@ -183,13 +183,15 @@ pub(crate) struct ChainSection {
     pub(crate) prune: u64,
     /// Keep a transaction index also where no wallet needs it.
     pub(crate) txindex: bool,
+    /// Keep the filters of blocks.
+    pub(crate) blockfilterindex: bool,
     /// Snapshots of the coins that may be loaded, each `HEIGHT:BLOCKHASH:COINSHASH:TRANSACTIONS`.
     pub(crate) assume_utxo: Vec<String>,
 }
 
 impl Default for ChainSection {
     fn default() -> Self {
-        Self { coin_cache_mib: 64, prune: 0, txindex: false, assume_utxo: Vec::new() }
+        Self { coin_cache_mib: 64, prune: 0, txindex: false, blockfilterindex: false, assume_utxo: Vec::new() }
     }
 }
 

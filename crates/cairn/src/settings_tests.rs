@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt;
 
 /// Keys that the file may hold, as `section.key`.
-const KEYS: [&str; 27] = [
+const KEYS: [&str; 28] = [
     "network",
     "signet.challenge",
     "signet.block_time",
@@ -15,6 +15,7 @@ const KEYS: [&str; 27] = [
     "node.web",
     "metrics.listen",
     "chain.txindex",
+    "chain.blockfilterindex",
     "log.level",
     "log.json",
     "http.listen",

@@ -59,6 +59,8 @@ pub struct NodeConfig {
     pub coin_cache_bytes: usize,
     /// Keep an index of transactions.
     pub txindex: bool,
+    /// Keep the filters of blocks.
+    pub blockfilterindex: bool,
     /// Make index and coins anew from the block files.
     pub reindex: bool,
     /// Which block files are kept.
@@ -77,6 +79,7 @@ impl NodeConfig {
             mempool: MempoolConfig::default(),
             coin_cache_bytes: 64 << 20,
             txindex: true,
+            blockfilterindex: false,
             reindex: false,
             prune: Prune::Off,
             assume_utxo: Vec::new(),
@@ -206,6 +209,7 @@ impl Node {
         let chain_config = ChainConfig {
             coin_cache_bytes: config.coin_cache_bytes,
             txindex: config.txindex,
+            blockfilterindex: config.blockfilterindex,
             reindex: config.reindex,
             prune: config.prune,
             ..ChainConfig::new(config.dir, params)

@@ -14,7 +14,7 @@ use cairn_chain::{BlockEntry, ChainError, TipStatus};
 use cairn_mempool::MEMPOOL_HEIGHT;
 use serde_json::{Value, json};
 
-const BLOCK_HASH: Arg = Arg::required("blockhash", Kind::Str, "The block hash");
+pub(super) const BLOCK_HASH: Arg = Arg::required("blockhash", Kind::Str, "The block hash");
 
 pub(super) const METHODS: &[Method] = &[
     Method {

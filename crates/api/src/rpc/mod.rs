@@ -7,7 +7,7 @@
 //! | [`auth`] | the cookie file and Basic authentication |
 //! | [`args`], [`error`] | arguments, and errors with Core's codes |
 //! | [`help`] | `help` and `docs/rpc.md`, both made from the table |
-//! | `blockchain`, `maintenance`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `control`, `txoutset` | the methods |
+//! | `blockchain`, `maintenance`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `control`, `txoutset`, `indexes` | the methods |
 //! | `render`, `asm`, `script`, `descriptor` | blocks, transactions, scripts and descriptors as Core shows them |
 //!
 //! One table, [`methods`], drives dispatch, `help` and the document.
@@ -20,6 +20,7 @@ mod control;
 mod descriptor;
 pub mod error;
 pub mod help;
+mod indexes;
 mod maintenance;
 mod mempool;
 mod mining;
@@ -99,6 +100,7 @@ pub fn methods() -> impl Iterator<Item = &'static Method> {
     [
         blockchain::METHODS,
         control::METHODS,
+        indexes::METHODS,
         maintenance::METHODS,
         mempool::METHODS,
         mining::METHODS,

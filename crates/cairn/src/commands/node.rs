@@ -33,6 +33,9 @@ pub(crate) struct Args {
     /// Keep an index of all transactions, as Bitcoin Core's -txindex; --web always does
     #[arg(long)]
     txindex: bool,
+    /// Keep the filters of blocks that light clients ask for, as Bitcoin Core's -blockfilterindex
+    #[arg(long)]
+    blockfilterindex: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -42,6 +45,7 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, CliError> {
     let mut resolved = args.server.resolve(global)?;
     let settings = &mut resolved.settings;
     settings.chain.txindex |= args.txindex;
+    settings.chain.blockfilterindex |= args.blockfilterindex;
     settings.metrics.listen = args.metrics.or(settings.metrics.listen);
     let role = Role {
         miner: args.miner.unwrap_or(settings.node.miner),

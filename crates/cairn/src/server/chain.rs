@@ -67,6 +67,7 @@ pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfi
         mempool,
         coin_cache_bytes: bytes(settings.chain.coin_cache_mib),
         txindex: wallet || settings.chain.txindex,
+        blockfilterindex: settings.chain.blockfilterindex,
         reindex: resolved.reindex,
         prune: Prune::from_mib(settings.chain.prune)
             .map_err(|error| CliError::usage(error).remedy("correct --prune or chain.prune"))?,
@@ -112,13 +113,18 @@ fn signet(settings: &Settings) -> Result<Option<Signet>, CliError> {
 
 /// Shows how far a node is that makes its index anew, or catches up with its block files.
 fn opening_bars() -> ProgressFn {
-    let (reading, indexing, connecting) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+    let (reading, indexing, filtering) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+    let connecting = OnceLock::new();
     Box::new(move |progress| match progress {
         Progress::Reading { done, total } => {
             reading.get_or_init(|| terminal::bytes_bar("reading block files", total)).set_position(done);
         }
         Progress::Indexing { done, of } => {
             let bar = indexing.get_or_init(|| terminal::blocks_bar("indexing transactions", u64::from(of)));
+            bar.set_position(u64::from(done));
+        }
+        Progress::Filtering { done, of } => {
+            let bar = filtering.get_or_init(|| terminal::blocks_bar("making block filters", u64::from(of)));
             bar.set_position(u64::from(done));
         }
         Progress::Connecting { height, of } => {
