@@ -19,6 +19,7 @@
 //! | [`bans`], [`eviction`] | who is kept out, and who is let go when it is full |
 //! | [`headerssync`] | headers of a chain whose work is not known yet, held to nothing |
 //! | [`compact`] | compact blocks (BIP 152) |
+//! | [`filters`] | which requests for block filters are answered (BIP 157) |
 //! | [`rolling`], [`txrequest`], [`orphanage`], [`txdownload`] | which transactions are asked of whom |
 //! | [`trickle`], [`feefilter`], [`poisson`] | which transactions are announced to whom, and when |
 
@@ -30,6 +31,7 @@ pub mod compact;
 pub mod engine;
 pub mod eviction;
 pub mod feefilter;
+pub mod filters;
 pub mod headerssync;
 pub mod limits;
 pub mod link;

@@ -154,3 +154,7 @@ pub const MAX_ADDR_NEWS: usize = 10;
 pub const MAX_ADDR_RELAY_PEERS: usize = 2;
 /// Answers to `getaddr` that are kept, each for one of our sockets and one network.
 pub const MAX_ADDR_RESPONSE_CACHES: usize = 16;
+/// Blocks that a `getcfilters` may be of (`MAX_GETCFILTERS_SIZE`).
+pub const MAX_GETCFILTERS_SIZE: u32 = 1000;
+/// Blocks that a `getcfheaders` may be of (`MAX_GETCFHEADERS_SIZE`).
+pub const MAX_GETCFHEADERS_SIZE: u32 = 2000;
