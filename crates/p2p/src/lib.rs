@@ -38,9 +38,8 @@ pub mod link;
 pub mod message;
 pub mod net;
 pub mod orphanage;
-pub mod poisson;
 pub mod persist;
-#[expect(dead_code)]
+pub mod poisson;
 mod recent;
 pub mod rolling;
 pub mod transport;

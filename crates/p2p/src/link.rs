@@ -32,7 +32,7 @@ impl Link {
     /// Queues a frame. Bounded by who calls it: answers stop while [`Link::queued`] is above
     /// [`MAX_SEND_BUFFER`](crate::limits::MAX_SEND_BUFFER).
     pub fn send(&self, frame: Frame) {
-        let size = frame.size();
+        let size = frame.payload().len();
         self.queued.fetch_add(size, Ordering::Relaxed);
         // Nobody writes any more where the connection has ended; its end is told by who read it.
         if self.frames.send(frame).is_err() {

@@ -203,7 +203,7 @@ fn read(chain: &Chain, hash: &BlockHash, form: ReadForm) -> Result<Frame, ReadFa
         ReadFailure::Gone
     })?;
     match form {
-        ReadForm::Witness | ReadForm::Stripped => Ok(Frame::stripped_block(&block)),
+        ReadForm::Witness | ReadForm::Stripped => Ok(Frame::block_without_witness(&block)),
         ReadForm::Compact(nonce) => Ok(compact(&block, nonce)),
         ReadForm::Transactions(request) => transactions(&block, &request).ok_or(ReadFailure::OutOfBounds),
     }

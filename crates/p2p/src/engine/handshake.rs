@@ -5,6 +5,7 @@ use super::{Engine, PROTOCOL_VERSION};
 use crate::headerssync::HeadersSyncState;
 use crate::limits;
 use crate::link::Link;
+use crate::transport::Info;
 use crate::types::{ConnectionKind, PeerId, Time};
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::Address;
@@ -33,7 +34,7 @@ impl Peer {
         name: Option<String>,
         bound: Option<SocketAddr>,
         link: Link,
-        session_id: Option<[u8; 32]>,
+        transport: Info,
         now: Time,
         rng: &mut StdRng,
     ) -> Peer {
@@ -45,7 +46,7 @@ impl Peer {
             bound,
             connected: now,
             link,
-            session_id,
+            transport,
             nonce: rng.random(),
             leaving: false,
             version: None,
@@ -125,7 +126,7 @@ impl Engine {
             NetworkMessage::SendAddrV2 => peer.wants_addrv2 = true,
             NetworkMessage::SendHeaders => peer.prefers_headers = true,
             NetworkMessage::SendCmpct(message) => self.on_sendcmpct(id, &message),
-            other => tracing::debug!(peer = %id, command = crate::message::command_of(&other), "too early"),
+            other => tracing::debug!(peer = %id, command = other.cmd(), "too early"),
         }
     }
 

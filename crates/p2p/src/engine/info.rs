@@ -49,7 +49,7 @@ impl Engine {
                     min_fee_filter: peer.fee_filter_received,
                     hb_from: peer.wants_hb,
                     hb_to: peer.hb_to,
-                    session_id: peer.session_id,
+                    transport: peer.transport,
                 }
             })
             .collect()

@@ -27,7 +27,8 @@ mod timeouts;
 
 use crate::compact::ExtraPool;
 use crate::link::Link;
-use crate::message::DecodeError;
+use crate::message::{Command, DecodeError};
+use crate::transport::Info;
 use crate::types::{ConnectionKind, PeerId, Time};
 use crate::work::{Done, Host, Job};
 use bitcoin::p2p::ServiceFlags;
@@ -44,6 +45,9 @@ use std::time::Duration;
 
 /// The protocol version that is spoken: with wtxid relay (BIP 339) and addrv2 (BIP 155).
 pub const PROTOCOL_VERSION: u32 = 70016;
+
+/// What messages are counted as whose type is not known, as in Core.
+const OTHER: &str = "*other*";
 
 /// What the engine is told of the node.
 #[derive(Debug, Clone)]
@@ -72,8 +76,17 @@ pub enum Event {
     Malformed {
         /// Who.
         peer: PeerId,
+        /// What kind of message it was to be.
+        command: Command,
         /// What is wrong with it.
         error: DecodeError,
+    },
+    /// A peer sent bytes that are no message, or hide what is said: only counted.
+    Other {
+        /// Who.
+        peer: PeerId,
+        /// Bytes on the wire.
+        size: usize,
     },
     /// A connection has ended.
     Disconnected {
@@ -107,8 +120,8 @@ pub struct Connected {
     pub bound: Option<SocketAddr>,
     /// What is written goes here.
     pub link: Link,
-    /// Identifies the connection where it is encrypted.
-    pub session_id: Option<[u8; 32]>,
+    /// How its bytes are framed, and its id where it is encrypted.
+    pub transport: Info,
 }
 
 /// Something to do outside.
@@ -202,7 +215,11 @@ impl Engine {
         match event {
             Event::Connected(connected) => self.connected(connected),
             Event::Message { peer, message, size } => self.message(peer, message, size),
-            Event::Malformed { peer, error } => self.malformed(peer, &error),
+            Event::Malformed { peer, command, error } => self.malformed(peer, command, &error),
+            Event::Other { peer, size } => {
+                let now = self.now;
+                self.with(peer, |peer| peer.received.add(OTHER, size, now));
+            }
             Event::Disconnected { peer, reason } => self.disconnected(peer, &reason),
             Event::Done(done) => self.done(done),
             Event::TipChanged => self.tip_changed(),
@@ -226,7 +243,7 @@ impl Engine {
 
     fn message(&mut self, id: PeerId, message: NetworkMessage, size: usize) {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else { return };
-        peer.received.add(crate::message::command_of(&message), size, self.now);
+        peer.received.add(message.cmd(), size, self.now);
         // What it said before comes first, and nothing is answered that it does not read.
         if peer.busy || !peer.waiting.is_empty() || !peer.getdata.is_empty() || !peer.has_room() {
             peer.waiting.push_back((message, size));
@@ -314,11 +331,15 @@ impl Engine {
         }
     }
 
-    fn malformed(&mut self, id: PeerId, error: &DecodeError) {
-        // As Core: more entries than may be is misbehaviour, other nonsense is passed over.
-        match error {
-            DecodeError::TooMany { .. } => self.misbehaving(id, &error.to_string()),
-            _ => tracing::debug!(peer = %id, %error, "a message is passed over"),
+    fn malformed(&mut self, id: PeerId, command: Command, error: &DecodeError) {
+        let Some(peer) = self.peers.get(&id) else { return };
+        // As Core: more entries than may be is misbehaviour once the handshake is done, other nonsense is passed over.
+        match (error, command.as_str()) {
+            _ if !peer.ready => tracing::debug!(peer = %id, %command, %error, "too early, and malformed"),
+            (DecodeError::TooMany { .. }, "getblocks" | "getheaders") => self.disconnect(id, &error.to_string()),
+            (DecodeError::TooMany { .. }, "notfound") => {}
+            (DecodeError::TooMany { .. } | DecodeError::Misbehaving(_), _) => self.misbehaving(id, &error.to_string()),
+            (DecodeError::Malformed(_), _) => tracing::debug!(peer = %id, %command, %error, "a message is passed over"),
         }
     }
 
@@ -366,8 +387,8 @@ impl Engine {
     }
 
     fn connected(&mut self, connected: Connected) {
-        let Connected { peer: id, kind, address, name, bound, link, session_id } = connected;
-        let peer = Peer::new(id, kind, address, name, bound, link, session_id, self.now, &mut self.rng);
+        let Connected { peer: id, kind, address, name, bound, link, transport } = connected;
+        let peer = Peer::new(id, kind, address, name, bound, link, transport, self.now, &mut self.rng);
         self.nonces.insert(peer.nonce);
         self.peers.insert(id, peer);
         if !kind.is_inbound() {

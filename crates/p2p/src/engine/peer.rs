@@ -3,7 +3,8 @@
 use crate::headerssync::HeadersSyncState;
 use crate::limits;
 use crate::link::Link;
-use crate::message::Frame;
+use crate::message::{Command, Frame};
+use crate::transport::Info;
 use crate::types::{ConnectionKind, PeerId, Time};
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
@@ -97,8 +98,8 @@ pub(crate) struct Peer {
     pub(crate) bound: Option<SocketAddr>,
     pub(crate) connected: Time,
     pub(crate) link: Link,
-    /// Identifies the connection where it is encrypted (BIP 324).
-    pub(crate) session_id: Option<[u8; 32]>,
+    /// How its bytes are framed.
+    pub(crate) transport: Info,
     /// In our `version`, by which a connection to ourselves is known.
     pub(crate) nonce: u64,
     /// It is being let go: what it says is not heard any more.
@@ -209,7 +210,7 @@ impl Peer {
     }
 
     pub(crate) fn send_frame(&mut self, frame: Frame) {
-        self.sent.add(frame.command, frame.size(), self.now);
+        self.sent.add(static_name(frame.command()), frame.payload().len() + WIRE_OVERHEAD, self.now);
         self.link.send(frame);
     }
 
@@ -248,6 +249,44 @@ impl Peer {
             None => self.last_unknown = Some(hash),
         }
     }
+}
+
+/// Bytes of a message beside its payload: 24 with v1, about as many with v2.
+const WIRE_OVERHEAD: usize = 24;
+
+/// A command as bytes are counted by it.
+fn static_name(command: Command) -> &'static str {
+    /// What is sent.
+    const NAMES: [&str; 27] = [
+        "version",
+        "verack",
+        "addr",
+        "addrv2",
+        "sendaddrv2",
+        "inv",
+        "getdata",
+        "notfound",
+        "getblocks",
+        "getheaders",
+        "tx",
+        "headers",
+        "block",
+        "getaddr",
+        "ping",
+        "pong",
+        "sendheaders",
+        "feefilter",
+        "sendcmpct",
+        "cmpctblock",
+        "getblocktxn",
+        "blocktxn",
+        "cfilter",
+        "cfheaders",
+        "cfcheckpt",
+        "wtxidrelay",
+        "mempool",
+    ];
+    NAMES.iter().find(|name| **name == command.as_str()).copied().unwrap_or(super::OTHER)
 }
 
 /// The hash that stands for "no end".

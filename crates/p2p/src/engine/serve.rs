@@ -6,6 +6,7 @@ use crate::message::Frame;
 use crate::work::{Job, ReadFailure, ReadForm};
 use bitcoin::BlockHash;
 use bitcoin::bip152::BlockTransactionsRequest;
+use bitcoin::consensus::serialize;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inventory};
@@ -158,8 +159,8 @@ impl Engine {
         }
         let stripped = matches!(item, Inventory::Block(_));
         match self.recent.as_ref().filter(|recent| recent.hash == hash) {
-            Some(recent) if stripped => Served::Frame(Frame::stripped_block(&recent.block)),
-            Some(recent) => Served::Frame(Frame::whole_block(&recent.block)),
+            Some(recent) if stripped => Served::Frame(Frame::block_without_witness(&recent.block)),
+            Some(recent) => Served::Frame(Frame::block(serialize(&*recent.block))),
             None if stripped => Served::Read(ReadForm::Stripped),
             None => Served::Read(ReadForm::Witness),
         }

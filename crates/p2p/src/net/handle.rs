@@ -1,6 +1,7 @@
 //! What others ask of the network, and are told of it.
 
 use super::manager::{Command, Manager};
+use crate::transport::Info;
 use crate::types::{ConnectionKind, PeerId, Time};
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::{Block, BlockHash};
@@ -76,8 +77,8 @@ pub struct PeerInfo {
     pub hb_from: bool,
     /// See `hb_from`.
     pub hb_to: bool,
-    /// Identifies the connection where it is encrypted.
-    pub session_id: Option<[u8; 32]>,
+    /// How its bytes are framed, and its id where it is encrypted.
+    pub transport: Info,
 }
 
 /// A peer that was asked for.

@@ -4,12 +4,14 @@ use crate::engine::{Connected, Event};
 use crate::limits;
 use crate::link::{Link, Outgoing};
 use crate::message;
-use crate::transport::{Reader, Transport, Writer};
+use crate::transport::{self, Info, Reader, Received, TransportError, TransportVersion, Writer};
 use crate::types::{ConnectionKind, PeerId};
+use rand::rngs::StdRng;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -58,13 +60,16 @@ async fn try_dial(context: &Context, connection: &Connection) -> String {
         };
         let bound = stream.local_addr().ok();
         let _ = stream.set_nodelay(true);
-        let shaken = timeout(limits::HANDSHAKE_TIMEOUT, Transport::outbound(stream, context.magic, v2)).await;
+        let (read, write) = stream.into_split();
+        let version = if v2 { TransportVersion::V2 } else { TransportVersion::V1 };
+        let rng: StdRng = rand::make_rng();
+        let shaken = transport::outbound(read, write, context.magic, version, rng);
+        let shaken = timeout(limits::HANDSHAKE_TIMEOUT, shaken).await;
         match shaken {
             Ok(Ok(transport)) => return serve(context, connection, bound, transport).await,
             // A peer that does not know BIP 324 hangs up: it is tried again as it knows it.
-            Ok(Err(error)) if v2 && error.retry_v1() => v2 = false,
+            Ok(Err(TransportError::RetryV1)) if v2 => v2 = false,
             Ok(Err(error)) => return error.to_string(),
-            Err(_) if v2 => v2 = false,
             Err(_) => return "no handshake in time".to_owned(),
         }
     }
@@ -77,7 +82,10 @@ pub(super) async fn accepted(context: Context, connection: Connection, stream: T
     let reason = tokio::select! {
         () = connection.closed.cancelled() => "closed".to_owned(),
         reason = async {
-            match timeout(limits::HANDSHAKE_TIMEOUT, Transport::inbound(stream, context.magic, context.v2)).await {
+            let (read, write) = stream.into_split();
+            let rng: StdRng = rand::make_rng();
+            let shaken = transport::inbound(read, write, context.magic, context.v2, rng);
+            match timeout(limits::HANDSHAKE_TIMEOUT, shaken).await {
                 Ok(Ok(transport)) => serve(&context, &connection, bound, transport).await,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no handshake in time".to_owned(),
@@ -92,9 +100,8 @@ async fn serve(
     context: &Context,
     connection: &Connection,
     bound: Option<SocketAddr>,
-    transport: Transport<TcpStream>,
+    (reader, writer, transport): (Reader<OwnedReadHalf>, Writer<OwnedWriteHalf>, Info),
 ) -> String {
-    let (reader, writer, info) = transport.split();
     let (link, outgoing) = Link::new(connection.closed.clone());
     let connected = Connected {
         peer: connection.peer,
@@ -103,7 +110,7 @@ async fn serve(
         name: connection.name.clone(),
         bound,
         link,
-        session_id: info.session_id,
+        transport,
     };
     if context.events.send(Event::Connected(connected)).await.is_err() {
         return "stopping".to_owned();
@@ -114,27 +121,36 @@ async fn serve(
     }
 }
 
-async fn read(context: &Context, peer: PeerId, mut reader: Reader<TcpStream>) -> String {
+async fn read(context: &Context, peer: PeerId, mut reader: Reader<OwnedReadHalf>) -> String {
     loop {
         let received = match reader.read().await {
             Ok(received) => received,
             Err(error) => return error.to_string(),
         };
-        context.counters.received.fetch_add(received.wire_size as u64, Ordering::Relaxed);
-        let event = match message::decode(&received.command, &received.payload) {
-            Ok(message) => Event::Message { peer, message, size: received.wire_size },
-            Err(error) => Event::Malformed { peer, error },
+        let (event, size) = match received {
+            Received::Message(received) => {
+                let size = received.wire_bytes;
+                let event = match message::decode(received.command.as_str(), &received.payload) {
+                    Ok(message) => Event::Message { peer, message, size },
+                    Err(error) => Event::Malformed { peer, command: received.command, error },
+                };
+                (event, size)
+            }
+            Received::Rejected { wire_bytes } | Received::Decoy { wire_bytes } => {
+                (Event::Other { peer, size: wire_bytes }, wire_bytes)
+            }
         };
+        context.counters.received.fetch_add(size as u64, Ordering::Relaxed);
         if context.events.send(event).await.is_err() {
             return "stopping".to_owned();
         }
     }
 }
 
-async fn write(context: &Context, mut writer: Writer<TcpStream>, mut outgoing: Outgoing) -> String {
+async fn write(context: &Context, mut writer: Writer<OwnedWriteHalf>, mut outgoing: Outgoing) -> String {
     let mut frames = Vec::new();
     while outgoing.next(&mut frames, limits::FRAMES_AT_ONCE).await > 0 {
-        let size: usize = frames.iter().map(message::Frame::size).sum();
+        let size: usize = frames.iter().map(|frame| frame.payload().len()).sum();
         match timeout(limits::WRITE_TIMEOUT, writer.write_many(&frames)).await {
             Ok(Ok(written)) => {
                 context.counters.sent.fetch_add(written as u64, Ordering::Relaxed);

@@ -140,7 +140,7 @@ fn check(tracker: &TxRequestTracker, model: &Model) {
         assert_eq!(tracker.count_in_flight(peer(n)), model.count(n, Some(Kind::Requested)));
         assert_eq!(tracker.count_candidates(peer(n)), model.count(n, Some(Kind::Candidate)));
     }
-    assert_eq!(tracker.size(), (0..PEERS).map(|n| model.count(n, None)).sum());
+    assert_eq!(tracker.size(), (0..PEERS).map(|n| model.count(n, None)).sum::<usize>());
     for n in 0..HASHES {
         let mut candidates = tracker.get_candidate_peers(&hash(n));
         candidates.sort();

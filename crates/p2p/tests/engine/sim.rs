@@ -8,6 +8,7 @@ use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use cairn_p2p::engine::{Action, Config, Connected, Engine, Event};
 use cairn_p2p::link::{Link, Outgoing};
 use cairn_p2p::message;
+use cairn_p2p::transport::{Info, TransportVersion};
 use cairn_p2p::types::{ConnectionKind, PeerId, Time};
 use cairn_p2p::work::Host;
 use rand::rngs::StdRng;
@@ -16,6 +17,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// There are no bytes.
+const TRANSPORT: Info = Info { version: TransportVersion::V1, session_id: None, received: 0, sent: 0 };
 
 /// What a node has besides its engine.
 pub(crate) struct SimHost {
@@ -135,7 +139,7 @@ impl Sim {
             let (link, outgoing) = Link::new(closed.clone());
             self.nodes[node].ends.push(End { id, other: (other.1, other.0), outgoing, closed });
             let address = SocketAddr::from(([127, 0, 0, 1], 10_000 + other.1 as u16));
-            let connected = Connected { peer: id, kind, address, name: None, bound: None, link, session_id: None };
+            let connected = Connected { peer: id, kind, address, name: None, bound: None, link, transport: TRANSPORT };
             self.handle(node, Event::Connected(connected));
         }
     }
@@ -194,12 +198,13 @@ impl Sim {
                 return true;
             }
             let Some(frame) = end.outgoing.try_next() else { continue };
-            end.outgoing.written(frame.size());
+            let size = frame.payload().len();
+            end.outgoing.written(size);
             let (other, peer) = end.other;
-            *self.sent.entry(frame.command.to_string()).or_default() += 1;
-            let event = match message::decode(frame.command, &frame.payload) {
-                Ok(message) => Event::Message { peer, message, size: frame.size() },
-                Err(error) => panic!("{}: {error}", frame.command),
+            *self.sent.entry(frame.command().to_string()).or_default() += 1;
+            let event = match message::decode(frame.command().as_str(), frame.payload()) {
+                Ok(message) => Event::Message { peer, message, size },
+                Err(error) => panic!("{}: {error}", frame.command()),
             };
             self.handle(other, event);
             return true;

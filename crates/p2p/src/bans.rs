@@ -1,1 +1,0 @@
-//! Who is kept out: bans that persist, and discouragement that does not.
