@@ -68,6 +68,7 @@ impl Node {
         if config.v2 {
             services |= ServiceFlags::P2P_V2;
         }
+        let automatic = config.connect.is_empty();
         let config = NetConfig {
             engine: engine::Config { user_agent: format!("/{}/", config.agent), services },
             magic: params.magic,
@@ -75,6 +76,9 @@ impl Node {
             connect: config.connect,
             v2: config.v2,
             max_inbound: limits::MAX_INBOUND,
+            automatic,
+            network: params.network,
+            dir: Some(self.chain.dir().to_owned()),
         };
         let handle = self.network.clone();
         net::run(config, listener, self, rand::make_rng(), (handle, asked), stop).await;

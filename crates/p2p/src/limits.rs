@@ -158,3 +158,29 @@ pub const MAX_ADDR_RESPONSE_CACHES: usize = 16;
 pub const MAX_GETCFILTERS_SIZE: u32 = 1000;
 /// Blocks that a `getcfheaders` may be of (`MAX_GETCFHEADERS_SIZE`).
 pub const MAX_GETCFHEADERS_SIZE: u32 = 2000;
+/// Outbound peers for everything that are chosen by the node itself (`MAX_OUTBOUND_FULL_RELAY_CONNECTIONS`).
+pub const MAX_OUTBOUND_FULL_RELAY: usize = 8;
+/// Outbound peers for blocks alone (`MAX_BLOCK_RELAY_ONLY_CONNECTIONS`).
+pub const MAX_BLOCK_RELAY_ONLY: usize = 2;
+/// Average time between feelers (`FEELER_INTERVAL`).
+pub const FEELER_INTERVAL: Duration = Duration::from_secs(2 * 60);
+/// Addresses drawn for one connection before it is left for later.
+pub const MAX_ADDRESS_DRAWS: usize = 100;
+/// Time before an address is tried again while there are others.
+pub const ADDRESS_RETRY: Duration = Duration::from_secs(10 * 60);
+/// Addresses with which DNS seeds are asked late (`DNSSEEDS_DELAY_PEER_THRESHOLD`).
+pub const ENOUGH_ADDRESSES: usize = 1000;
+/// Time before DNS seeds are asked where few addresses are known (`DNSSEEDS_DELAY_FEW_PEERS`).
+pub const SEED_DELAY: Duration = Duration::from_secs(11);
+/// Time before DNS seeds are asked where many are (`DNSSEEDS_DELAY_MANY_PEERS`).
+pub const SEED_DELAY_MANY: Duration = Duration::from_secs(5 * 60);
+/// Outbound peers with which no DNS seed is asked.
+pub const ENOUGH_OUTBOUND_FOR_NO_SEEDS: usize = 2;
+/// Addresses taken from one DNS seed (`MAX_IPS`).
+pub const MAX_SEED_ADDRESSES: usize = 32;
+/// How long ago a node from a DNS seed counts as seen.
+pub const SEED_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
+/// Blocks intervals without a new block after which another outbound peer is looked for.
+pub const STALE_TIP_INTERVALS: u32 = 3;
+/// Time an outbound peer is kept at least, where there is one too many (`MINIMUM_CONNECT_TIME`).
+pub const MINIMUM_CONNECT_TIME: Duration = Duration::from_secs(30);

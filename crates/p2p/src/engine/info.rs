@@ -1,8 +1,11 @@
 //! What is told of peers.
 
 use super::Engine;
+use crate::address::Host;
+use crate::eviction::EvictionCandidate;
 use crate::net::PeerInfo;
-use crate::types::PeerId;
+use crate::types::{PeerId, Time};
+use bitcoin::p2p::ServiceFlags;
 use std::net::SocketAddr;
 
 impl Engine {
@@ -50,6 +53,38 @@ impl Engine {
                     hb_from: peer.wants_hb,
                     hb_to: peer.hb_to,
                     transport: peer.transport,
+                }
+            })
+            .collect()
+    }
+
+    /// Inbound peers, by what counts when one has to go. `group` hides an address's group, `discouraged` tells who is.
+    pub fn eviction_candidates(
+        &self,
+        group: impl Fn(&Host) -> u64,
+        discouraged: impl Fn(&Host) -> bool,
+    ) -> Vec<EvictionCandidate> {
+        let wanted = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
+        self.peers
+            .values()
+            .filter(|peer| peer.kind.is_inbound() && !peer.leaving)
+            .map(|peer| {
+                let host = Host::from(peer.address.ip());
+                EvictionCandidate {
+                    id: peer.id,
+                    connected: peer.connected,
+                    min_ping_time: peer.pings.min.unwrap_or(Time::MAX),
+                    last_block_time: peer.last_block,
+                    last_tx_time: peer.last_tx,
+                    relevant_services: peer.services().has(wanted),
+                    relay_txs: peer.version.as_ref().is_some_and(|version| version.relay),
+                    bloom_filter: false,
+                    keyed_net_group: group(&host),
+                    prefer_evict: discouraged(&host),
+                    is_local: host.is_local(),
+                    network: host.net_class(),
+                    noban: false,
+                    kind: peer.kind,
                 }
             })
             .collect()

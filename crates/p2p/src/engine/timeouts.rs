@@ -3,6 +3,7 @@
 use super::peer::Known;
 use super::{Engine, PeerId};
 use crate::limits;
+use crate::types::ConnectionKind;
 use bitcoin::p2p::message::NetworkMessage;
 use rand::RngExt;
 use std::time::Duration;
@@ -115,6 +116,23 @@ impl Engine {
             }
         }
         false
+    }
+
+    /// Core's `TipMayBeStale`: no block came for long, so that another peer may know more.
+    pub fn wants_extra_outbound(&self) -> bool {
+        let spacing = Duration::from_secs(u64::from(self.chain.params().pow_target_spacing));
+        self.in_flight.is_empty() && self.now > self.last_tip_update + spacing * limits::STALE_TIP_INTERVALS
+    }
+
+    /// Core's `EvictExtraOutboundPeers`: where there is one outbound peer too many, the one that told of a new block least
+    /// recently.
+    pub fn extra_outbound(&self) -> Option<PeerId> {
+        let outbound = self.peers.values().filter(|peer| peer.kind == ConnectionKind::OutboundFullRelay);
+        let worst = outbound
+            .filter(|peer| !peer.leaving && !peer.chain_sync.protect)
+            .min_by_key(|peer| (peer.last_block_announcement, std::cmp::Reverse(peer.id)))?;
+        let old = self.now.saturating_sub(worst.connected) >= limits::MINIMUM_CONNECT_TIME;
+        (old && worst.in_flight.is_empty()).then_some(worst.id)
     }
 
     /// Core's `ConsiderEviction`: an outbound peer whose chain stays behind ours is let go.

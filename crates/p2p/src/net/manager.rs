@@ -1,14 +1,24 @@
 //! The task that owns the engine: connections made and taken, and what happens to them.
 
+use super::book::Book;
 use super::handle::{AddedNode, Asked, Handle, PeerInfo, Totals};
+use super::opener::Opener;
 use super::stream::{self, Connection, Context, Counters};
+use crate::address::{AddressRecord, Host, NetAddress};
 use crate::engine::{Action, Config, Engine, Event};
+use crate::eviction::select_node_to_evict;
 use crate::limits;
-use crate::types::{ConnectionKind, PeerId};
-use crate::work::{Host, Worker};
+use crate::types::{ConnectionKind, PeerId, Time};
+use crate::work::{self, Worker};
+
+use bitcoin::Network;
+use bitcoin::p2p::ServiceFlags;
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -32,6 +42,12 @@ pub struct NetConfig {
     pub v2: bool,
     /// Inbound connections at most.
     pub max_inbound: usize,
+    /// Make outbound connections to addresses that are known, not only to peers that are asked for.
+    pub automatic: bool,
+    /// Which network.
+    pub network: Network,
+    /// Its directory, for what is remembered over a restart.
+    pub dir: Option<PathBuf>,
 }
 
 /// Something to do with the manager, asked from outside.
@@ -51,6 +67,7 @@ struct Wanted {
 /// A connection, from its first byte.
 struct Open {
     kind: ConnectionKind,
+    address: SocketAddr,
     closed: CancellationToken,
 }
 
@@ -64,9 +81,14 @@ pub(super) struct Manager {
     open: HashMap<PeerId, Open>,
     next_peer: u64,
     pub(super) active: bool,
-    host: Arc<dyn Host>,
+    host: Arc<dyn work::Host>,
     found: mpsc::UnboundedSender<Found>,
-    commands: mpsc::UnboundedSender<Command>,
+    pub(super) commands: mpsc::UnboundedSender<Command>,
+    pub(super) book: Book,
+    pub(super) opener: Opener,
+    pub(super) rng: StdRng,
+    /// Hides which groups of inbound peers are kept.
+    groups: RandomState,
 }
 
 /// Where a name leads.
@@ -79,8 +101,8 @@ struct Found {
 pub async fn run(
     config: NetConfig,
     listener: Option<TcpListener>,
-    host: Arc<dyn Host>,
-    rng: StdRng,
+    host: Arc<dyn work::Host>,
+    mut rng: StdRng,
     (handle, Asked(mut asked)): (Handle, Asked),
     stop: CancellationToken,
 ) {
@@ -88,7 +110,10 @@ pub async fn run(
     let (done, mut finished) = mpsc::unbounded_channel();
     let (found, mut resolved) = mpsc::unbounded_channel();
     let context = Context { events, magic: config.magic, v2: config.v2, counters: Arc::default() };
-    let engine = Engine::new(config.engine.clone(), host.clone(), rng);
+    let now = host.now();
+    let book = Book::open(config.dir.as_deref(), config.magic, now, &mut rng);
+    let opener = Opener::new(config.network, config.magic, now);
+    let engine = Engine::new(config.engine.clone(), host.clone(), StdRng::from_seed(rng.random()));
     let wanted = config.connect.iter().map(|name| Wanted::new(name.clone())).collect();
     let mut manager = Manager {
         engine,
@@ -101,6 +126,10 @@ pub async fn run(
         host,
         found,
         commands: handle.commands.clone(),
+        book,
+        opener,
+        rng,
+        groups: RandomState::new(),
         config,
     };
     let mut seconds = tokio::time::interval(Duration::from_secs(1));
@@ -122,13 +151,14 @@ pub async fn run(
             _ = seconds.tick() => {
                 manager.event(Event::Tick);
                 manager.connect_wanted();
+                manager.open_missing();
+                let now = manager.now();
+                manager.book.keep(now);
             }
         }
         manager.act();
     }
-    for open in manager.open.values() {
-        open.closed.cancel();
-    }
+    manager.close_all();
 }
 
 /// The next connection; waits for ever where nothing listens.
@@ -162,6 +192,11 @@ impl Manager {
     fn event(&mut self, event: Event) {
         match &event {
             Event::Connected(connected) => {
+                if connected.kind == ConnectionKind::Inbound && !self.open.contains_key(&connected.peer) {
+                    // It was let go before its handshake was done.
+                    connected.link.close();
+                    return;
+                }
                 for wanted in self.wanted.iter_mut().filter(|wanted| wanted.peer == Some(connected.peer)) {
                     wanted.delay = limits::RETRY_FIRST;
                 }
@@ -185,14 +220,24 @@ impl Manager {
         for action in self.engine.take_actions() {
             match action {
                 Action::Job(job) => self.worker.submit(job),
-                Action::Discourage(address) => tracing::debug!(%address, "discouraged"),
+                Action::Discourage(address) => {
+                    self.book.bans.discourage(&Host::from(address.ip()));
+                    self.close_host(address.ip());
+                }
             }
         }
     }
 
     fn accept(&mut self, stream: TcpStream, address: SocketAddr) {
-        let inbound = self.open.values().filter(|open| open.kind.is_inbound()).count();
-        if !self.active || inbound >= self.config.max_inbound {
+        let (now, host) = (self.now(), Host::from(address.ip()));
+        let inbound = self.count(ConnectionKind::Inbound);
+        // The discouraged have the places that nobody else wants.
+        let few_left = inbound + 1 >= self.config.max_inbound;
+        if !self.active || self.book.bans.is_banned(&host, now) || (few_left && self.book.bans.is_discouraged(&host)) {
+            tracing::debug!(%address, "an inbound connection is not taken");
+            return;
+        }
+        if inbound >= self.config.max_inbound && !self.evict() {
             tracing::debug!(%address, "no place for another inbound connection");
             return;
         }
@@ -204,8 +249,68 @@ impl Manager {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         let closed = CancellationToken::new();
-        self.open.insert(peer, Open { kind, closed: closed.clone() });
+        self.open.insert(peer, Open { kind, address, closed: closed.clone() });
         Connection { peer, kind, address, name, closed }
+    }
+
+    /// Makes room for an inbound connection; false if everybody is worth keeping.
+    fn evict(&mut self) -> bool {
+        let candidates = self
+            .engine
+            .eviction_candidates(|host| self.groups.hash_one(host.group()), |host| self.book.bans.is_discouraged(host));
+        let Some(peer) = select_node_to_evict(candidates) else { return false };
+        tracing::debug!(%peer, "let go for another inbound connection");
+        self.open.remove(&peer).is_some_and(|open| {
+            open.closed.cancel();
+            true
+        })
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.host.now()
+    }
+
+    pub(super) fn count(&self, kind: ConnectionKind) -> usize {
+        self.open.values().filter(|open| open.kind == kind).count()
+    }
+
+    pub(super) fn is_open(&self, address: SocketAddr) -> bool {
+        self.open.values().any(|open| open.address == address)
+    }
+
+    /// Groups of the outbound peers: of each there is one.
+    pub(super) fn outbound_groups(&self) -> Vec<Vec<u8>> {
+        let outbound = self.open.values().filter(|open| !open.kind.is_inbound() && open.kind != ConnectionKind::Feeler);
+        outbound.map(|open| Host::from(open.address.ip()).group()).collect()
+    }
+
+    pub(super) fn dial(&mut self, kind: ConnectionKind, address: SocketAddr, name: Option<String>) -> PeerId {
+        let connection = self.open(kind, address, name);
+        let peer = connection.peer;
+        tokio::spawn(stream::dial(self.context.clone(), connection));
+        peer
+    }
+
+    /// Ends all connections with an address.
+    pub(super) fn close_host(&self, ip: IpAddr) {
+        for open in self.open.values().filter(|open| open.address.ip() == ip) {
+            open.closed.cancel();
+        }
+    }
+
+    fn close_all(&mut self) {
+        let now = self.now();
+        let services = ServiceFlags::NETWORK | ServiceFlags::WITNESS;
+        let anchors: Vec<AddressRecord> = self
+            .open
+            .values()
+            .filter(|open| open.kind == ConnectionKind::BlockRelay)
+            .map(|open| AddressRecord::new(NetAddress::from(open.address), services, now))
+            .collect();
+        self.book.close(now, &anchors);
+        for open in self.open.values() {
+            open.closed.cancel();
+        }
     }
 
     /// Connects with those who are asked for and not connected with, as their time comes.
@@ -242,10 +347,9 @@ impl Manager {
             self.wake_at(wanted_time(&self.wanted));
             return;
         };
-        let connection = self.open(ConnectionKind::Manual, address, Some(found.name));
-        self.wanted[place].peer = Some(connection.peer);
+        let peer = self.dial(ConnectionKind::Manual, address, Some(found.name));
+        self.wanted[place].peer = Some(peer);
         self.wanted[place].address = Some(address);
-        tokio::spawn(stream::dial(self.context.clone(), connection));
     }
 
     /// Comes back to those who are asked for when the first one's time is there.
@@ -283,8 +387,7 @@ impl Manager {
             let Ok(addresses) = look_up(&name, port).await else { return };
             let Some(address) = addresses.into_iter().next() else { return };
             let _ = commands.send(Box::new(move |manager: &mut Manager| {
-                let connection = manager.open(ConnectionKind::Manual, address, Some(name));
-                tokio::spawn(stream::dial(manager.context.clone(), connection));
+                manager.dial(ConnectionKind::Manual, address, Some(name));
             }));
         });
     }
