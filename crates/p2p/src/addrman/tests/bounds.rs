@@ -27,6 +27,16 @@ fn failures_count_once_for_each_time_that_another_worked() {
 }
 
 #[test]
+fn what_was_not_seen_for_thirty_days_is_not_told() {
+    let mut addrman = addrman();
+    let address = at("250.1.1.1", 8333);
+    assert!(addrman.add(&[record(address, NOW)], &host("252.2.2.2"), Duration::ZERO, NOW));
+    assert_eq!(all(&mut addrman, true, NOW + ADDRMAN_HORIZON).len(), 1);
+    assert_eq!(all(&mut addrman, true, NOW + ADDRMAN_HORIZON + Duration::from_secs(1)).len(), 0);
+    assert_eq!(all(&mut addrman, false, NOW + ADDRMAN_HORIZON + Duration::from_secs(1)).len(), 1);
+}
+
+#[test]
 fn no_more_than_ten_wait_for_a_test() {
     let mut addrman = addrman();
     let mut taken = 0;
