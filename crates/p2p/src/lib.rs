@@ -14,6 +14,7 @@
 //! | [`link`] | what the engine holds of a connection |
 //! | [`transport`] | a connection's bytes: v1 framing, BIP 324 encryption |
 //! | [`address`], [`addrman`] | addresses of nodes: their groups, the persistent address manager |
+//! | [`addrrelay`] | addresses that peers tell, and which peers they are told |
 //! | [`anchors`] | peers that are remembered over a restart |
 //! | [`persist`] | the files that peers are remembered in, and what becomes of damaged ones |
 //! | [`bans`], [`eviction`] | who is kept out, and who is let go when it is full |
@@ -25,6 +26,7 @@
 
 pub mod address;
 pub mod addrman;
+pub mod addrrelay;
 pub mod anchors;
 pub mod bans;
 pub mod compact;
