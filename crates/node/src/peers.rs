@@ -68,9 +68,11 @@ impl Node {
         if config.v2 {
             services |= ServiceFlags::P2P_V2;
         }
+        let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+        let listen_port = listening.filter(|address| !address.ip().is_loopback()).map(|address| address.port());
         let automatic = config.connect.is_empty();
         let config = NetConfig {
-            engine: engine::Config { user_agent: format!("/{}/", config.agent), services },
+            engine: engine::Config { user_agent: format!("/{}/", config.agent), services, listen_port },
             magic: params.magic,
             default_port: params.p2p_port,
             connect: config.connect,

@@ -16,6 +16,7 @@
 //! | [`address`], [`addrman`] | addresses of nodes: their groups, the persistent address manager |
 //! | [`addrrelay`] | addresses that peers tell, and which peers they are told |
 //! | [`anchors`] | peers that are remembered over a restart |
+//! | [`book`] | addresses, bans and anchors together, and their files |
 //! | [`persist`] | the files that peers are remembered in, and what becomes of damaged ones |
 //! | [`bans`], [`eviction`] | who is kept out, and who is let go when it is full |
 //! | [`headerssync`] | headers of a chain whose work is not known yet, held to nothing |
@@ -29,6 +30,7 @@ pub mod addrman;
 pub mod addrrelay;
 pub mod anchors;
 pub mod bans;
+pub mod book;
 pub mod compact;
 pub mod engine;
 pub mod eviction;

@@ -7,11 +7,9 @@
 //! |---|---|
 //! | `manager` | the task that owns the engine: connections made, taken and let go |
 //! | `opener` | outbound connections that nobody asked for by name |
-//! | `book` | addresses, bans and anchors, and their files |
 //! | `stream` | one connection |
 //! | `handle` | what others ask of the network |
 
-mod book;
 mod handle;
 mod manager;
 mod opener;

@@ -2,6 +2,7 @@
 
 use super::peer::{Peer, TheirVersion};
 use super::{Engine, PROTOCOL_VERSION};
+use crate::addrrelay::PeerAddrs;
 use crate::headerssync::HeadersSyncState;
 use crate::limits;
 use crate::link::Link;
@@ -53,7 +54,6 @@ impl Peer {
             common_version: 0,
             ready: false,
             wtxid_relay: false,
-            wants_addrv2: false,
             prefers_headers: false,
             sent_sendheaders: false,
             preferred: false,
@@ -83,6 +83,7 @@ impl Peer {
             hb_to: false,
             last_tx: Duration::ZERO,
             fee_filter_received: 0,
+            addrs: PeerAddrs::new(kind, now),
             pings: Default::default(),
             received: Default::default(),
             sent: Default::default(),
@@ -123,7 +124,7 @@ impl Engine {
                     peer.wtxid_relay = true;
                 }
             }
-            NetworkMessage::SendAddrV2 => peer.wants_addrv2 = true,
+            NetworkMessage::SendAddrV2 => peer.addrs.set_wants_addrv2(),
             NetworkMessage::SendHeaders => peer.prefers_headers = true,
             NetworkMessage::SendCmpct(message) => self.on_sendcmpct(id, &message),
             other => tracing::debug!(peer = %id, command = other.cmd(), "too early"),

@@ -10,11 +10,13 @@
 //! | `headers` | headers: asked for, checked, believed |
 //! | `blocks` | which block is fetched from whom; blocks that came |
 //! | `compact` | compact blocks (BIP 152) that came |
+//! | `addresses` | addresses of nodes: told by peers, told to peers |
 //! | `announce` | new tips told |
 //! | `info` | what is told of peers |
 //! | `serve` | what peers ask for |
 //! | `timeouts` | pings, stalls, chains that lag |
 
+mod addresses;
 mod announce;
 mod blocks;
 mod compact;
@@ -25,6 +27,9 @@ mod peer;
 mod serve;
 mod timeouts;
 
+use crate::address::AddressRecord;
+use crate::addrrelay::AddrRelay;
+use crate::book::Book;
 use crate::compact::ExtraPool;
 use crate::link::Link;
 use crate::message::{Command, DecodeError};
@@ -56,6 +61,8 @@ pub struct Config {
     pub user_agent: String,
     /// What is offered to peers.
     pub services: ServiceFlags,
+    /// The port that peers are listened for on, if others than this machine reach it.
+    pub listen_port: Option<u16>,
 }
 
 /// What happened.
@@ -152,6 +159,9 @@ struct InFlight {
 pub struct Engine {
     config: Config,
     host: Arc<dyn Host>,
+    /// What is remembered of other nodes.
+    pub book: Book,
+    addr_relay: AddrRelay,
     chain: Arc<Chain>,
     peers: BTreeMap<PeerId, Peer>,
     /// Blocks being fetched, in the order in which peers were asked.
@@ -182,11 +192,13 @@ pub struct Engine {
 
 impl Engine {
     /// An engine without peers.
-    pub fn new(config: Config, host: Arc<dyn Host>, rng: StdRng) -> Engine {
+    pub fn new(config: Config, host: Arc<dyn Host>, book: Book, mut rng: StdRng) -> Engine {
         let chain = host.chain().clone();
         let now = host.now();
         Engine {
             config,
+            book,
+            addr_relay: AddrRelay::new(&mut rng),
             announced_tip: chain.tip().hash,
             host,
             chain,
@@ -290,6 +302,13 @@ impl Engine {
             NetworkMessage::CmpctBlock(message) => self.on_cmpctblock(id, message.compact_block),
             NetworkMessage::GetBlockTxn(message) => self.on_getblocktxn(id, message.txs_request),
             NetworkMessage::BlockTxn(message) => self.on_blocktxn(id, message.transactions),
+            NetworkMessage::GetAddr => self.on_getaddr(id),
+            NetworkMessage::Addr(list) => {
+                self.on_addresses(id, list.iter().map(|(time, entry)| AddressRecord::from_v1(*time, entry)).collect());
+            }
+            NetworkMessage::AddrV2(list) => {
+                self.on_addresses(id, list.iter().map(AddressRecord::from_v2).collect());
+            }
             NetworkMessage::FeeFilter(rate) => {
                 if let Ok(rate) = u64::try_from(rate)
                     && rate <= bitcoin::Amount::MAX_MONEY.to_sat()
@@ -399,6 +418,7 @@ impl Engine {
     fn disconnected(&mut self, id: PeerId, reason: &str) {
         let Some(peer) = self.peers.remove(&id) else { return };
         tracing::debug!(peer = %id, address = %peer.address, reason, "disconnected");
+        self.was_connected(peer.address, peer.kind, peer.ready);
         self.nonces.remove(&peer.nonce);
         for hash in &peer.in_flight {
             self.forget_request(hash, id);
@@ -415,7 +435,6 @@ impl Engine {
         self.peers.len()
     }
 
-    fn version_received(&mut self, _id: PeerId) {}
     fn peer_ready(&mut self, _id: PeerId) {}
     fn on_transaction_inventory(&mut self, _id: PeerId, _items: &[bitcoin::p2p::message_blockdata::Inventory]) {}
     fn serve_transaction(&mut self, _id: PeerId, _item: bitcoin::p2p::message_blockdata::Inventory) -> bool {

@@ -1,5 +1,6 @@
 //! What is known of one peer.
 
+use crate::addrrelay::PeerAddrs;
 use crate::headerssync::HeadersSyncState;
 use crate::limits;
 use crate::link::Link;
@@ -112,7 +113,6 @@ pub(crate) struct Peer {
     /// Its `verack` came.
     pub(crate) ready: bool,
     pub(crate) wtxid_relay: bool,
-    pub(crate) wants_addrv2: bool,
 
     // Headers.
     pub(crate) prefers_headers: bool,
@@ -161,6 +161,7 @@ pub(crate) struct Peer {
     pub(crate) last_tx: Time,
     pub(crate) fee_filter_received: u64,
 
+    pub(crate) addrs: PeerAddrs,
     pub(crate) pings: Pings,
     pub(crate) received: Traffic,
     pub(crate) sent: Traffic,

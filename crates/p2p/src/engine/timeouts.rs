@@ -28,6 +28,7 @@ impl Engine {
             return;
         }
         self.ping(id);
+        self.tell_addresses(id);
         self.send_sendheaders(id);
         self.start_headers_sync(id);
         self.announce_blocks(id);

@@ -1,10 +1,10 @@
 //! The task that owns the engine: connections made and taken, and what happens to them.
 
-use super::book::Book;
 use super::handle::{AddedNode, Asked, Handle, PeerInfo, Totals};
 use super::opener::Opener;
 use super::stream::{self, Connection, Context, Counters};
 use crate::address::{AddressRecord, Host, NetAddress};
+use crate::book::Book;
 use crate::engine::{Action, Config, Engine, Event};
 use crate::eviction::select_node_to_evict;
 use crate::limits;
@@ -84,7 +84,6 @@ pub(super) struct Manager {
     host: Arc<dyn work::Host>,
     found: mpsc::UnboundedSender<Found>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
-    pub(super) book: Book,
     pub(super) opener: Opener,
     pub(super) rng: StdRng,
     /// Hides which groups of inbound peers are kept.
@@ -113,7 +112,7 @@ pub async fn run(
     let now = host.now();
     let book = Book::open(config.dir.as_deref(), config.magic, now, &mut rng);
     let opener = Opener::new(config.network, config.magic, now);
-    let engine = Engine::new(config.engine.clone(), host.clone(), StdRng::from_seed(rng.random()));
+    let engine = Engine::new(config.engine.clone(), host.clone(), book, StdRng::from_seed(rng.random()));
     let wanted = config.connect.iter().map(|name| Wanted::new(name.clone())).collect();
     let mut manager = Manager {
         engine,
@@ -126,7 +125,6 @@ pub async fn run(
         host,
         found,
         commands: handle.commands.clone(),
-        book,
         opener,
         rng,
         groups: RandomState::new(),
@@ -153,7 +151,7 @@ pub async fn run(
                 manager.connect_wanted();
                 manager.open_missing();
                 let now = manager.now();
-                manager.book.keep(now);
+                manager.engine.book.keep(now);
             }
         }
         manager.act();
@@ -221,7 +219,7 @@ impl Manager {
             match action {
                 Action::Job(job) => self.worker.submit(job),
                 Action::Discourage(address) => {
-                    self.book.bans.discourage(&Host::from(address.ip()));
+                    self.engine.book.bans.discourage(&Host::from(address.ip()));
                     self.close_host(address.ip());
                 }
             }
@@ -233,7 +231,10 @@ impl Manager {
         let inbound = self.count(ConnectionKind::Inbound);
         // The discouraged have the places that nobody else wants.
         let few_left = inbound + 1 >= self.config.max_inbound;
-        if !self.active || self.book.bans.is_banned(&host, now) || (few_left && self.book.bans.is_discouraged(&host)) {
+        if !self.active
+            || self.engine.book.bans.is_banned(&host, now)
+            || (few_left && self.engine.book.bans.is_discouraged(&host))
+        {
             tracing::debug!(%address, "an inbound connection is not taken");
             return;
         }
@@ -255,9 +256,10 @@ impl Manager {
 
     /// Makes room for an inbound connection; false if everybody is worth keeping.
     fn evict(&mut self) -> bool {
-        let candidates = self
-            .engine
-            .eviction_candidates(|host| self.groups.hash_one(host.group()), |host| self.book.bans.is_discouraged(host));
+        let candidates = self.engine.eviction_candidates(
+            |host| self.groups.hash_one(host.group()),
+            |host| self.engine.book.bans.is_discouraged(host),
+        );
         let Some(peer) = select_node_to_evict(candidates) else { return false };
         tracing::debug!(%peer, "let go for another inbound connection");
         self.open.remove(&peer).is_some_and(|open| {
@@ -307,7 +309,7 @@ impl Manager {
             .filter(|open| open.kind == ConnectionKind::BlockRelay)
             .map(|open| AddressRecord::new(NetAddress::from(open.address), services, now))
             .collect();
-        self.book.close(now, &anchors);
+        self.engine.book.close(now, &anchors);
         for open in self.open.values() {
             open.closed.cancel();
         }

@@ -62,7 +62,7 @@ impl Manager {
             self.close(peer);
         }
         let extra = usize::from(self.engine.wants_extra_outbound());
-        let kind = if blocks < limits::MAX_BLOCK_RELAY_ONLY && !self.book.anchors.is_empty() {
+        let kind = if blocks < limits::MAX_BLOCK_RELAY_ONLY && !self.engine.book.anchors.is_empty() {
             ConnectionKind::BlockRelay
         } else if full < limits::MAX_OUTBOUND_FULL_RELAY + extra {
             ConnectionKind::OutboundFullRelay
@@ -74,14 +74,14 @@ impl Manager {
         } else {
             return;
         };
-        let anchor = if kind == ConnectionKind::BlockRelay { self.book.anchors.pop() } else { None };
+        let anchor = if kind == ConnectionKind::BlockRelay { self.engine.book.anchors.pop() } else { None };
         let taken: Vec<Vec<u8>> = self.outbound_groups();
         let record = match anchor.filter(|anchor| !taken.contains(&anchor.address.host.group())) {
             Some(anchor) => anchor,
             None => {
                 let feeler = kind == ConnectionKind::Feeler;
                 let port = self.config.default_port;
-                let Some((record, _)) = self.book.choose(feeler, &taken, port, now) else { return };
+                let Some((record, _)) = self.engine.book.choose(feeler, &taken, port, now) else { return };
                 record
             }
         };
@@ -89,7 +89,7 @@ impl Manager {
         if self.is_open(address) {
             return;
         }
-        self.book.addrman.attempt(&record.address, true, now);
+        self.engine.book.addrman.attempt(&record.address, true, now);
         self.dial(kind, address, None);
     }
 
@@ -98,7 +98,7 @@ impl Manager {
         if self.opener.seeds.is_empty() {
             return;
         }
-        let known = self.book.addrman.size(None, None);
+        let known = self.engine.book.addrman.size(None, None);
         let waited = now.saturating_sub(self.opener.started);
         // Addresses that are known are tried first: whoever asks is seen by those who answer.
         let wait = match known {
@@ -137,6 +137,6 @@ impl Manager {
             .map(|&address| AddressRecord::new(NetAddress::from(address), services, now - limits::SEED_AGE))
             .collect();
         tracing::info!(seed, addresses = records.len(), "addresses of nodes from a DNS seed");
-        self.book.addrman.add(&records, &Host::internal(seed), Duration::ZERO, now);
+        self.engine.book.addrman.add(&records, &Host::internal(seed), Duration::ZERO, now);
     }
 }

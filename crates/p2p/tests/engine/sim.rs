@@ -5,6 +5,7 @@ use bitcoin::{Block, Transaction};
 use cairn_chain::{Chain, ChainConfig, ChainEvent, testing};
 use cairn_consensus::error::TxReject;
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
+use cairn_p2p::book::Book;
 use cairn_p2p::engine::{Action, Config, Connected, Engine, Event};
 use cairn_p2p::link::{Link, Outgoing};
 use cairn_p2p::message;
@@ -107,8 +108,11 @@ impl Sim {
         let config = Config {
             user_agent: "/sim/".into(),
             services: ServiceFlags::NETWORK | ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS,
+            listen_port: None,
         };
-        let engine = Engine::new(config, host.clone(), StdRng::seed_from_u64(self.rng.random()));
+        let mut rng = StdRng::seed_from_u64(self.rng.random());
+        let book = Book::open(None, testing::regtest().magic, self.now(), &mut rng);
+        let engine = Engine::new(config, host.clone(), book, StdRng::seed_from_u64(self.rng.random()));
         self.nodes.push(SimNode { host, engine, ends: Vec::new(), next_peer: 0, _dir: dir });
         self.nodes.len() - 1
     }

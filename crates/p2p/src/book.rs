@@ -12,16 +12,20 @@ use rand::{RngExt, SeedableRng};
 use std::path::{Path, PathBuf};
 
 /// Memory of other nodes.
-pub(super) struct Book {
-    pub(super) addrman: AddrMan,
-    pub(super) bans: Bans,
+#[derive(Debug)]
+pub struct Book {
+    /// Addresses.
+    pub addrman: AddrMan,
+    /// Who is kept out.
+    pub bans: Bans,
     /// Peers for blocks alone of before the restart.
-    pub(super) anchors: Vec<AddressRecord>,
+    pub(crate) anchors: Vec<AddressRecord>,
     magic: Magic,
     files: Option<Files>,
     saved: Time,
 }
 
+#[derive(Debug)]
 struct Files {
     peers: PathBuf,
     bans: PathBuf,
@@ -31,7 +35,7 @@ struct Files {
 impl Book {
     /// Reads the files of a network's directory; without one nothing is remembered over a restart. Damaged files are set
     /// aside and told of.
-    pub(super) fn open(dir: Option<&Path>, magic: [u8; 4], now: Time, rng: &mut StdRng) -> Book {
+    pub fn open(dir: Option<&Path>, magic: [u8; 4], now: Time, rng: &mut StdRng) -> Book {
         let magic = Magic::from_bytes(magic);
         let mut fresh = || StdRng::from_seed(rng.random());
         let Some(dir) = dir else {
@@ -65,7 +69,7 @@ impl Book {
     }
 
     /// Writes what changed: bans at once, addresses every quarter of an hour.
-    pub(super) fn keep(&mut self, now: Time) {
+    pub fn keep(&mut self, now: Time) {
         self.save_bans(now);
         if now.saturating_sub(self.saved) >= DUMP_PEERS_INTERVAL {
             self.save_addresses();
@@ -73,7 +77,8 @@ impl Book {
         }
     }
 
-    pub(super) fn save_bans(&mut self, now: Time) {
+    /// Writes bans, if they changed.
+    pub fn save_bans(&mut self, now: Time) {
         let Some(files) = self.files.as_ref().filter(|_| self.bans.is_dirty()) else { return };
         if let Err(error) = self.bans.save(&files.bans, now) {
             tracing::warn!(%error, "bans are lost at the next restart");
@@ -89,7 +94,7 @@ impl Book {
     }
 
     /// Writes everything, at the end; `anchors` are the peers for blocks alone.
-    pub(super) fn close(&mut self, now: Time, anchors: &[AddressRecord]) {
+    pub fn close(&mut self, now: Time, anchors: &[AddressRecord]) {
         self.save_bans(now);
         self.save_addresses();
         if let Some(files) = self.files.as_ref().filter(|_| !anchors.is_empty()) {
@@ -100,13 +105,13 @@ impl Book {
     }
 
     /// Whether an address is kept out, or not connected to.
-    pub(super) fn is_unwanted(&self, host: &Host, now: Time) -> bool {
+    pub fn is_unwanted(&self, host: &Host, now: Time) -> bool {
         self.bans.is_banned(host, now) || self.bans.is_discouraged(host)
     }
 
     /// An address to try, for a full connection or a feeler (in Core's `ThreadOpenConnections`). `taken` are groups that
     /// there is a connection to.
-    pub(super) fn choose(
+    pub(crate) fn choose(
         &mut self,
         feeler: bool,
         taken: &[Vec<u8>],
