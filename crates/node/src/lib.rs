@@ -251,8 +251,16 @@ impl Node {
         self.started_at
     }
 
-    /// Puts a transaction into the mempool and tells the followers.
+    /// Puts a transaction into the mempool and tells the followers and the peers.
     pub fn submit_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
+        let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
+        let accepted = self.take_transaction(tx)?;
+        self.network.announce(txid, wtxid);
+        Ok(accepted)
+    }
+
+    /// Puts a transaction into the mempool and tells the followers.
+    fn take_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
         let txid = tx.compute_txid();
         let accepted = self.mempool.accept(tx, u64::from(self.now()))?;
         let _ = self.events.send(NodeEvent::TransactionAccepted { txid });

@@ -10,7 +10,7 @@ use cairn_p2p::engine;
 use cairn_p2p::limits;
 use cairn_p2p::net::{self, Handle, NetConfig};
 use cairn_p2p::types::Time;
-use cairn_p2p::work::Host;
+use cairn_p2p::work::{Host, PackageOutcome};
 use std::sync::{Arc, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,7 +42,14 @@ impl Host for Node {
         Node::is_initial_block_download(self)
     }
     fn accept_transaction(&self, tx: &Arc<Transaction>) -> Result<Accepted, TxReject> {
-        self.submit_transaction(Transaction::clone(tx))
+        self.take_transaction(Transaction::clone(tx))
+    }
+    fn accept_package(&self, txs: &[Arc<Transaction>]) -> PackageOutcome {
+        let each: Vec<_> = txs
+            .iter()
+            .map(|tx| (tx.compute_wtxid(), self.take_transaction(Transaction::clone(tx)).map(|_| ())))
+            .collect();
+        PackageOutcome { whole: each.iter().all(|(_, result)| result.is_ok()), each }
     }
 }
 

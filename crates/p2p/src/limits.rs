@@ -184,3 +184,5 @@ pub const SEED_AGE: Duration = Duration::from_secs(3 * 24 * 3600);
 pub const STALE_TIP_INTERVALS: u32 = 3;
 /// Time an outbound peer is kept at least, where there is one too many (`MINIMUM_CONNECT_TIME`).
 pub const MINIMUM_CONNECT_TIME: Duration = Duration::from_secs(30);
+/// Entries of a `getdata` that we send (`MAX_GETDATA_SZ`).
+pub const MAX_GETDATA_SIZE: usize = 1000;

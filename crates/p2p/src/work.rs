@@ -5,13 +5,14 @@
 //! none when it has not, so that an idle node keeps no thread for it.
 
 use crate::message::{self, Frame};
-use crate::types::{PeerId, Time};
+use crate::txdownload::PackageToValidate;
+use crate::types::{PeerId, RelayTx, Time};
 use bitcoin::bip152::BlockTransactionsRequest;
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock};
-use bitcoin::{Block, BlockHash, Transaction};
+use bitcoin::{Block, BlockHash, Transaction, Wtxid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainError};
 use cairn_consensus::error::TxReject;
 use cairn_mempool::{Accepted, Mempool};
@@ -30,6 +31,17 @@ pub trait Host: Send + Sync + 'static {
     fn is_initial_block_download(&self) -> bool;
     /// Puts a transaction into the mempool and tells who follows.
     fn accept_transaction(&self, tx: &Arc<Transaction>) -> Result<Accepted, TxReject>;
+    /// Puts a parent and its child into the mempool together.
+    fn accept_package(&self, txs: &[Arc<Transaction>]) -> PackageOutcome;
+}
+
+/// What became of a package.
+#[derive(Debug)]
+pub struct PackageOutcome {
+    /// All of it is in the mempool.
+    pub whole: bool,
+    /// Each transaction that was looked at; refused ones with the reason.
+    pub each: Vec<(Wtxid, Result<(), TxReject>)>,
 }
 
 /// How a block is wanted.
@@ -77,10 +89,12 @@ pub enum Job {
         /// Who sent it.
         peer: PeerId,
         /// It.
-        tx: Arc<Transaction>,
+        tx: RelayTx,
         /// It waited for a parent.
         orphan: bool,
     },
+    /// A parent and its child to take into the mempool together.
+    Package(Box<PackageToValidate>),
     /// Blocks that a peer wants.
     Read {
         /// The peer.
@@ -124,11 +138,18 @@ pub enum Done {
         /// Who sent it.
         peer: PeerId,
         /// It.
-        tx: Arc<Transaction>,
+        tx: RelayTx,
         /// What became of it.
         result: Result<Accepted, TxReject>,
         /// As in the job.
         orphan: bool,
+    },
+    /// Of a package.
+    Package {
+        /// It.
+        package: Box<PackageToValidate>,
+        /// What became of it.
+        outcome: PackageOutcome,
     },
     /// Of reading: a frame a block; none where it is not here any more, or cannot be read.
     Read {
@@ -154,7 +175,7 @@ impl Job {
         match self {
             Job::Headers { .. } => 0,
             Job::Block { .. } => 1,
-            Job::Transaction { .. } => 2,
+            Job::Transaction { .. } | Job::Package(_) => 2,
             Job::Read { .. } => 3,
         }
     }
@@ -175,8 +196,13 @@ impl Job {
                 Done::Block { peer, hash, result, via_compact, size }
             }
             Job::Transaction { peer, tx, orphan } => {
-                let result = host.accept_transaction(&tx);
+                let result = host.accept_transaction(&tx.tx);
                 Done::Transaction { peer, tx, result, orphan }
+            }
+            Job::Package(package) => {
+                let txs: Vec<Arc<Transaction>> = package.txns.iter().map(|tx| tx.tx.clone()).collect();
+                let outcome = host.accept_package(&txs);
+                Done::Package { package, outcome }
             }
             Job::Read { peer, blocks } => {
                 let read = |(hash, form)| (hash, read(host.chain(), &hash, form));

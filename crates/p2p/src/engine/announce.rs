@@ -41,6 +41,7 @@ impl Engine {
         if self.host.is_initial_block_download() {
             return;
         }
+        self.download.active_tip_change();
         let Some(fork) = self.chain.fork(&before, &tip.hash) else { return };
         // The last ones are enough: more is told by the tip alone.
         let first = tip.height.saturating_sub(limits::MAX_BLOCKS_TO_ANNOUNCE as u32).max(fork.height + 1);

@@ -3,6 +3,7 @@
 use super::peer::{Peer, TheirVersion};
 use super::{Engine, PROTOCOL_VERSION};
 use crate::addrrelay::PeerAddrs;
+use crate::feefilter::FeeFilter;
 use crate::headerssync::HeadersSyncState;
 use crate::limits;
 use crate::link::Link;
@@ -82,7 +83,8 @@ impl Peer {
             wants_hb: false,
             hb_to: false,
             last_tx: Duration::ZERO,
-            fee_filter_received: 0,
+            relay: None,
+            fee_filter: FeeFilter::default(),
             addrs: PeerAddrs::new(kind, now),
             pings: Default::default(),
             received: Default::default(),

@@ -49,7 +49,7 @@ impl Engine {
                     best_known: peer.best_known.map(|known| known.hash),
                     presynced_headers: peer.headers_sync.as_ref().map(|sync| sync.presync_height()),
                     in_flight: peer.in_flight.iter().filter_map(height).collect(),
-                    min_fee_filter: peer.fee_filter_received,
+                    min_fee_filter: peer.relay.as_ref().map_or(0, |relay| relay.fee_filter_received()),
                     hb_from: peer.wants_hb,
                     hb_to: peer.hb_to,
                     transport: peer.transport,

@@ -14,6 +14,7 @@
 //! | `announce` | new tips told |
 //! | `info` | what is told of peers |
 //! | `serve` | what peers ask for |
+//! | `transactions` | transactions: asked for, taken in, told on |
 //! | `timeouts` | pings, stalls, chains that lag |
 
 mod addresses;
@@ -26,14 +27,18 @@ mod info;
 mod peer;
 mod serve;
 mod timeouts;
+mod transactions;
 
 use crate::address::AddressRecord;
 use crate::addrrelay::AddrRelay;
 use crate::book::Book;
 use crate::compact::ExtraPool;
+use crate::feefilter::FeeFilterRounder;
 use crate::link::Link;
 use crate::message::{Command, DecodeError};
 use crate::transport::Info;
+use crate::trickle::InboundTimers;
+use crate::txdownload::TxDownloadManager;
 use crate::types::{ConnectionKind, PeerId, Time};
 use crate::work::{Done, Host, Job};
 use bitcoin::p2p::ServiceFlags;
@@ -43,10 +48,12 @@ use cairn_chain::Chain;
 use cairn_consensus::error::BlockRejectKind;
 use peer::{Known, Peer};
 use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use transactions::Pool;
 
 /// The protocol version that is spoken: with wtxid relay (BIP 339) and addrv2 (BIP 155).
 pub const PROTOCOL_VERSION: u32 = 70016;
@@ -185,6 +192,12 @@ pub struct Engine {
     protected_outbound: usize,
     /// Our own nonces, by which a connection to ourselves is known.
     nonces: HashSet<u64>,
+    pool: Pool,
+    download: TxDownloadManager<Pool>,
+    validating_transactions: usize,
+    /// When inbound peers hear of transactions.
+    timers: InboundTimers,
+    rounder: FeeFilterRounder,
     rng: StdRng,
     now: Time,
     actions: Vec<Action>,
@@ -195,6 +208,7 @@ impl Engine {
     pub fn new(config: Config, host: Arc<dyn Host>, book: Book, mut rng: StdRng) -> Engine {
         let chain = host.chain().clone();
         let now = host.now();
+        let mempool = host.mempool().clone();
         Engine {
             config,
             book,
@@ -215,6 +229,11 @@ impl Engine {
             fast_announced: None,
             protected_outbound: 0,
             nonces: HashSet::new(),
+            pool: Pool(mempool.clone()),
+            download: TxDownloadManager::new(Pool(mempool.clone()), StdRng::from_seed(rng.random())),
+            validating_transactions: 0,
+            timers: InboundTimers::default(),
+            rounder: FeeFilterRounder::new(mempool.config().incremental_fee_rate),
             rng,
             now,
             actions: Vec::new(),
@@ -235,7 +254,10 @@ impl Engine {
             Event::Disconnected { peer, reason } => self.disconnected(peer, &reason),
             Event::Done(done) => self.done(done),
             Event::TipChanged => self.tip_changed(),
-            Event::BlockConnected(block) => self.block_connected(&block),
+            Event::BlockConnected(block) => {
+                self.download.block_connected(&block.txdata);
+                self.block_connected(&block);
+            }
             Event::Tick => self.tick(),
         }
     }
@@ -302,6 +324,8 @@ impl Engine {
             NetworkMessage::CmpctBlock(message) => self.on_cmpctblock(id, message.compact_block),
             NetworkMessage::GetBlockTxn(message) => self.on_getblocktxn(id, message.txs_request),
             NetworkMessage::BlockTxn(message) => self.on_blocktxn(id, message.transactions),
+            NetworkMessage::Tx(tx) => self.on_tx(id, tx),
+            NetworkMessage::NotFound(items) => self.on_notfound(id, &items),
             NetworkMessage::GetAddr => self.on_getaddr(id),
             NetworkMessage::Addr(list) => {
                 self.on_addresses(id, list.iter().map(|(time, entry)| AddressRecord::from_v1(*time, entry)).collect());
@@ -310,10 +334,8 @@ impl Engine {
                 self.on_addresses(id, list.iter().map(AddressRecord::from_v2).collect());
             }
             NetworkMessage::FeeFilter(rate) => {
-                if let Ok(rate) = u64::try_from(rate)
-                    && rate <= bitcoin::Amount::MAX_MONEY.to_sat()
-                {
-                    self.with(id, |peer| peer.fee_filter_received = rate);
+                if let Some(relay) = peer.relay.as_mut() {
+                    relay.set_fee_filter(rate);
                 }
             }
             // Served only with bloom filters (BIP 37), which are not offered.
@@ -334,7 +356,8 @@ impl Engine {
             Done::Block { peer, hash, result, via_compact, size } => {
                 self.block_done(peer, hash, result, via_compact, size);
             }
-            Done::Transaction { .. } => {}
+            Done::Transaction { peer, tx, result, orphan } => self.transaction_done(peer, &tx, result, orphan),
+            Done::Package { package, outcome } => self.package_done(&package, outcome),
             Done::Read { peer, blocks } => {
                 self.read_done(peer, blocks);
                 self.resume(peer);
@@ -424,6 +447,7 @@ impl Engine {
             self.forget_request(hash, id);
         }
         self.hb_peers.retain(|peer| *peer != id);
+        self.download.disconnected_peer(id);
         if peer.chain_sync.protect {
             self.protected_outbound -= 1;
         }
@@ -435,11 +459,6 @@ impl Engine {
         self.peers.len()
     }
 
-    fn peer_ready(&mut self, _id: PeerId) {}
-    fn on_transaction_inventory(&mut self, _id: PeerId, _items: &[bitcoin::p2p::message_blockdata::Inventory]) {}
-    fn serve_transaction(&mut self, _id: PeerId, _item: bitcoin::p2p::message_blockdata::Inventory) -> bool {
-        false
-    }
     fn block_connected(&mut self, block: &Arc<Block>) {
         let hash = block.block_hash();
         if self.recent.as_ref().is_none_or(|recent| recent.hash != hash) {

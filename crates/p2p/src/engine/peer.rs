@@ -1,12 +1,14 @@
 //! What is known of one peer.
 
 use crate::addrrelay::PeerAddrs;
+use crate::feefilter::FeeFilter;
 use crate::headerssync::HeadersSyncState;
 use crate::limits;
 use crate::link::Link;
 use crate::message::{Command, Frame};
 use crate::transport::Info;
-use crate::types::{ConnectionKind, PeerId, Time};
+use crate::trickle::TxRelay;
+use crate::types::{ConnectionKind, GenTxid, PeerId, Time};
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
@@ -159,7 +161,9 @@ pub(crate) struct Peer {
 
     // Transactions.
     pub(crate) last_tx: Time,
-    pub(crate) fee_filter_received: u64,
+    /// What it was told of transactions; none if it wants none.
+    pub(crate) relay: Option<Box<TxRelay>>,
+    pub(crate) fee_filter: FeeFilter,
 
     pub(crate) addrs: PeerAddrs,
     pub(crate) pings: Pings,
@@ -189,6 +193,16 @@ impl Peer {
 
     pub(crate) fn can_serve_witnesses(&self) -> bool {
         self.services().has(ServiceFlags::WITNESS)
+    }
+
+    /// It has a transaction: it is not told of it.
+    pub(crate) fn knows(&mut self, gtxid: &GenTxid) {
+        if let Some(relay) = &mut self.relay {
+            relay.add_known_tx(&match gtxid {
+                GenTxid::Txid(txid) => txid.to_byte_array(),
+                GenTxid::Wtxid(wtxid) => wtxid.to_byte_array(),
+            });
+        }
     }
 
     /// What a block is asked for as.

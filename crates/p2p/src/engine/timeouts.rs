@@ -37,6 +37,7 @@ impl Engine {
         }
         self.consider_eviction(id);
         self.fetch_blocks_from(id);
+        self.relay_transactions(id);
         self.resume(id);
     }
 

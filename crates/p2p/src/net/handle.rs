@@ -4,7 +4,7 @@ use super::manager::{Command, Manager};
 use crate::transport::Info;
 use crate::types::{ConnectionKind, PeerId, Time};
 use bitcoin::p2p::ServiceFlags;
-use bitcoin::{Block, BlockHash};
+use bitcoin::{Block, BlockHash, Txid, Wtxid};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -199,6 +199,12 @@ impl Handle {
     /// Bytes since the start.
     pub fn totals(&self) -> Result<Totals, Stopped> {
         self.ask(|manager| manager.totals())
+    }
+
+    /// Tells peers of a transaction in the mempool. Never blocks.
+    pub fn announce(&self, txid: Txid, wtxid: Wtxid) {
+        // Where nobody listens any more there is nobody to tell.
+        let _ = self.commands.send(Box::new(move |manager| manager.engine.announce_transaction(txid, wtxid)));
     }
 
     /// Pings all peers now.

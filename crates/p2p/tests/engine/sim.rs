@@ -11,7 +11,7 @@ use cairn_p2p::link::{Link, Outgoing};
 use cairn_p2p::message;
 use cairn_p2p::transport::{Info, TransportVersion};
 use cairn_p2p::types::{ConnectionKind, PeerId, Time};
-use cairn_p2p::work::Host;
+use cairn_p2p::work::{Host, PackageOutcome};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::net::SocketAddr;
@@ -45,6 +45,10 @@ impl Host for SimHost {
     }
     fn accept_transaction(&self, tx: &Arc<Transaction>) -> Result<Accepted, TxReject> {
         self.mempool.accept(Transaction::clone(tx), self.now().as_secs())
+    }
+    fn accept_package(&self, txs: &[Arc<Transaction>]) -> PackageOutcome {
+        let each: Vec<_> = txs.iter().map(|tx| (tx.compute_wtxid(), self.accept_transaction(tx).map(|_| ()))).collect();
+        PackageOutcome { whole: each.iter().all(|(_, result)| result.is_ok()), each }
     }
 }
 
