@@ -170,3 +170,17 @@ fn transactions_are_found_in_blocks_with_an_index_only() {
     let _running = server.node(&["--txindex"]);
     assert_eq!(server.rpc("getrawtransaction", json!([id, 1]))["blockhash"], mined[0]);
 }
+
+#[test]
+fn filters_of_blocks_are_answered_with_their_index_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let running = server.node(&[]);
+    let mined = server.rpc("generatetoaddress", json!([1, ADDRESS]));
+    let error = server.rpc_object("getblockfilter", json!([mined[0]]))["error"].take();
+    assert_eq!(error["message"], "Index is not enabled for filtertype basic");
+    assert_eq!(running.terminate(), Some(0));
+    let _running = server.node(&["--blockfilterindex"]);
+    assert!(server.rpc("getblockfilter", json!([mined[0]]))["filter"].is_string());
+    assert_eq!(server.rpc("getindexinfo", json!([]))["basic block filter index"]["best_block_height"], 1);
+}
