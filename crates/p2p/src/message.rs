@@ -12,6 +12,10 @@ mod bytes;
 mod command;
 mod decode;
 mod frame;
+#[cfg(test)]
+pub(crate) mod strategies;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use command::Command;

@@ -10,6 +10,8 @@ mod handshake;
 mod ids;
 mod input;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub use reader::{Message, Reader, Received};

@@ -30,6 +30,12 @@ impl<R> Input<R> {
         &self.bytes[self.start..]
     }
 
+    /// Bytes of memory that are held for what comes.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Uses up `count` available bytes.
     pub(super) fn consume(&mut self, count: usize) {
         self.start += count;
@@ -50,7 +56,9 @@ impl<R> Input<R> {
     pub(super) fn take_into(&mut self, body: &mut Vec<u8>, length: usize) -> bool {
         let moved = self.available().len().min(length - body.len());
         if moved > 0 {
-            body.reserve_exact(moved);
+            if body.capacity() - body.len() < moved {
+                body.reserve_exact((length - body.len()).min(MAX_RESERVE_AHEAD.max(moved)));
+            }
             body.extend_from_slice(&self.available()[..moved]);
             self.consume(moved);
         }

@@ -45,12 +45,12 @@ pub enum Received {
 
 /// The half of a connection that reads.
 pub struct Reader<R> {
-    input: Input<R>,
+    pub(super) input: Input<R>,
     framing: Framing,
     /// What the message being read begins with, once that came.
     head: Option<Head>,
     /// What came after it.
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 enum Framing {
