@@ -11,6 +11,7 @@ use bitcoin::consensus::encode::{deserialize_hex, serialize_hex};
 use bitcoin::{Amount, Block};
 use cairn_api::rpc::auth::Credentials;
 use cairn_api::rpc::{Context, execute, server::Server};
+use cairn_node::{Node, NodeConfig};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio_util::sync::CancellationToken;
@@ -372,6 +373,50 @@ async fn wrong_arguments_get_cores_errors() {
         call("getrawmempool", json!([true, true])),
         (-8, "Verbose results cannot contain mempool sequence values.".into())
     );
+}
+
+/// Core's errors of `setmocktime`, and what the time is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_stands_where_setmocktime_puts_it() {
+    let (context, _dir) = context();
+    let call = |method: &str, params: Value| call(&context, method, params);
+    let mine = || call("generatetoaddress", json!([1, ADDRESS])).unwrap()[0].take();
+    let time_of = |hash: Value| call("getblockheader", json!([hash])).unwrap()["time"].take();
+    for (wrong, code, said) in [
+        (json!(-1), -8, "Mocktime must be in the range [0, 4294967295], not -1."),
+        (json!(4_294_967_296u64), -8, "Mocktime must be in the range [0, 4294967295], not 4294967296."),
+        (json!(0.5), -1, "JSON integer out of range"),
+    ] {
+        assert_eq!(call("setmocktime", json!([wrong])), Err((code, said.into())));
+    }
+    assert_eq!(call("setmocktime", json!(["1"])).unwrap_err().0, -3);
+
+    const THEN: u32 = 1_600_000_000;
+    assert_eq!(call("setmocktime", json!([THEN])), Ok(Value::Null));
+    assert_eq!(time_of(mine()), THEN);
+    assert!(call("uptime", json!([])).unwrap().as_u64() < Some(1_000_000), "is of another clock");
+    call("setmocktime", json!([THEN + 100])).unwrap();
+    assert_eq!(call("getblocktemplate", json!([{"rules": ["segwit"]}])).unwrap()["curtime"], THEN + 100);
+
+    // A block two hours ahead of the clock is from the future, until the clock is set on.
+    call("setmocktime", json!([THEN + 7201])).unwrap();
+    let block = call("generateblock", json!([ADDRESS, [], false])).unwrap()["hex"].take();
+    call("setmocktime", json!([THEN])).unwrap();
+    assert_eq!(call("submitblock", json!([block])), Ok(json!("time-too-new")));
+    call("setmocktime", json!([THEN + 1])).unwrap();
+    assert_eq!(call("submitblock", json!([block])), Ok(Value::Null));
+
+    call("setmocktime", json!([0])).unwrap();
+    assert!(time_of(mine()).as_u64() > Some(1_750_000_000), "the system's time again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_is_set_on_regtest_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::open(NodeConfig::new(dir.path().to_owned(), bitcoin::Network::Signet)).unwrap();
+    let context = Context::new(node, CancellationToken::new(), CancellationToken::new());
+    let said = "setmocktime is for regression testing (-regtest mode) only".to_owned();
+    assert_eq!(call(&context, "setmocktime", json!([1_600_000_000])), Err((-1, said)));
 }
 
 /// Field names of an object and of everything in it.

@@ -22,12 +22,13 @@ use cairn_consensus::error::TxReject;
 use cairn_consensus::params::{AssumeUtxo, InvalidBlockTime, Params};
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use cairn_mining::{BlockTemplate, MiningError};
+pub use cairn_p2p::clock::Clock;
 pub use producer::MiningStatus;
 use producer::Producer;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 use tokio::sync::broadcast;
 
 /// Core's `DEFAULT_MAX_TIP_AGE`: a tip older than this many seconds means that the node is still catching up.
@@ -139,7 +140,8 @@ pub struct Node {
     producer: Producer,
     network: cairn_p2p::net::Handle,
     events: broadcast::Sender<NodeEvent>,
-    started_at: u32,
+    clock: Clock,
+    opened: Instant,
     stopping: AtomicBool,
     initial_block_download: Arc<AtomicBool>,
     /// What is asked of the network before it runs.
@@ -164,12 +166,13 @@ impl Node {
         let observed: Arc<OnceLock<Weak<Mempool>>> = Arc::default();
         let producer = Producer::default();
         let initial_block_download = Arc::new(AtomicBool::new(true));
+        let clock = Clock::default();
         let minimum_chain_work = params.minimum_chain_work;
         // Core's `UpdateIBDStatus`: once the node has caught up, that stays so.
         let latch = {
-            let latched = initial_block_download.clone();
+            let (latched, clock) = (initial_block_download.clone(), clock.clone());
             move |tip: &BlockEntry| {
-                let recent = tip.header.time.saturating_add(MAX_TIP_AGE) >= unix_time();
+                let recent = tip.header.time.saturating_add(MAX_TIP_AGE) >= clock.unix_time();
                 if tip.chain_work >= minimum_chain_work && recent {
                     latched.store(false, Ordering::Relaxed);
                 }
@@ -179,6 +182,7 @@ impl Node {
         let (network, asked) = cairn_p2p::net::Handle::new();
         let observer = {
             let (observed, events, stale) = (observed.clone(), events.clone(), producer.stale_flag());
+            let clock = clock.clone();
             let (latch, network, catching_up) = (latch.clone(), network.clone(), initial_block_download.clone());
             Box::new(move |event: &ChainEvent| {
                 stale.store(true, Ordering::Relaxed);
@@ -187,7 +191,7 @@ impl Node {
                 }
                 // While the chain catches up with its own files there is no mempool yet.
                 if let Some(mempool) = observed.get().and_then(Weak::upgrade) {
-                    mempool.chain_event(event, u64::from(unix_time()));
+                    mempool.chain_event(event, u64::from(clock.unix_time()));
                 }
                 if let ChainEvent::Connected { block, .. } = event {
                     let behind = catching_up.load(Ordering::Relaxed);
@@ -225,7 +229,8 @@ impl Node {
             network,
             asked: std::sync::Mutex::new(Some(asked)),
             events,
-            started_at: unix_time(),
+            clock,
+            opened: Instant::now(),
             stopping: AtomicBool::new(false),
             initial_block_download,
         }))
@@ -238,7 +243,12 @@ impl Node {
 
     /// The node's clock, seconds since 1970.
     pub fn now(&self) -> u32 {
-        unix_time()
+        self.clock.unix_time()
+    }
+
+    /// The clock itself, to share or, on regtest, to set.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// Whether the chain is still being caught up with (Core's `IsInitialBlockDownload`): no tip was recent yet.
@@ -246,9 +256,9 @@ impl Node {
         self.initial_block_download.load(Ordering::Relaxed)
     }
 
-    /// When it was opened, seconds since 1970.
-    pub fn started_at(&self) -> u32 {
-        self.started_at
+    /// How long it is open, whatever its clock says.
+    pub fn uptime(&self) -> Duration {
+        self.opened.elapsed()
     }
 
     /// Puts a transaction into the mempool and tells the followers and the peers.
@@ -341,12 +351,6 @@ impl Node {
         self.stop_mining();
         self.chain.flush()
     }
-}
-
-/// The clock, seconds since 1970. Header times are 32 bits wide, so it ends where they do, in 2106.
-fn unix_time() -> u32 {
-    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -36,7 +36,7 @@ impl Host for Node {
         &self.mempool
     }
     fn now(&self) -> Time {
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default()
+        self.clock().now()
     }
     fn is_initial_block_download(&self) -> bool {
         Node::is_initial_block_download(self)

@@ -7,6 +7,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`types`] | what all modules speak of: peers, connections, time |
+//! | [`clock`] | the node's time |
 //! | [`limits`] | every bound on peers, in one place |
 //! | [`message`] | messages to and from bytes |
 //! | [`engine`] | what is said to each peer, and what follows from what it says |
@@ -31,6 +32,7 @@ pub mod addrrelay;
 pub mod anchors;
 pub mod bans;
 pub mod book;
+pub mod clock;
 pub mod compact;
 pub mod engine;
 pub mod eviction;

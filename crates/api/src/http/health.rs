@@ -62,7 +62,7 @@ pub struct Health {
     /// Hash of the tip.
     tip: String,
     /// Seconds since the node was opened.
-    uptime_seconds: u32,
+    uptime_seconds: u64,
     /// What was looked at.
     checks: Vec<Check>,
 }
@@ -100,7 +100,7 @@ fn best_header(node: &Node) -> Check {
 fn tip_age(node: &Node) -> Check {
     let block_time = node.mining().block_time;
     let age = u64::from(node.now().saturating_sub(node.chain.tip().header.time));
-    let uptime = u64::from(node.now().saturating_sub(node.started_at()));
+    let uptime = node.uptime().as_secs();
     tip_age_check(block_time, age, uptime)
 }
 
@@ -156,7 +156,7 @@ pub(crate) async fn health(State(watched): State<Watched>) -> Json<Health> {
         network: crate::rpc::chain_name(node.chain.params().network),
         height: tip.height,
         tip: tip.hash.to_string(),
-        uptime_seconds: node.now().saturating_sub(node.started_at()),
+        uptime_seconds: node.uptime().as_secs(),
         checks,
     })
 }

@@ -200,6 +200,11 @@ impl<'a> Args<'a> {
         if self.get(i).is_null() { Ok(default) } else { self.int(i) }
     }
 
+    /// An integer that fits an `i64`, as Core's `getInt<int64_t>`.
+    pub fn i64(&self, i: usize) -> Result<i64, RpcError> {
+        as_int(self.get(i))
+    }
+
     /// An unsigned integer that fits a `u32`.
     pub fn u32(&self, i: usize) -> Result<u32, RpcError> {
         as_int(self.get(i))

@@ -1,8 +1,9 @@
 //! Methods of Core's category `control`.
 
 use super::args::{Arg, Args, Kind};
-use super::error::RpcResult;
+use super::error::{RpcResult, code, fail};
 use super::{Context, Method, help};
+use bitcoin::Network;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -44,6 +45,19 @@ pub(super) const METHODS: &[Method] = &[
         result: "{ \"active_commands\": [ { \"method\", \"duration\" (microseconds) } ], \"logpath\" }",
         differences: "`logpath` is empty: the log goes to standard error",
         run: getrpcinfo,
+    },
+    Method {
+        category: "hidden",
+        name: "setmocktime",
+        args: &[Arg::required(
+            "timestamp",
+            Kind::Num,
+            "UNIX epoch time in seconds. Pass 0 to go back to using the system time.",
+        )],
+        about: "Set the local time to given timestamp (-regtest only)",
+        result: "null",
+        differences: "wallet, stamps and HTTP keep the system's time",
+        run: setmocktime,
     },
 ];
 
@@ -92,7 +106,20 @@ fn stop(context: &Context, args: &Args<'_>) -> RpcResult {
 }
 
 fn uptime(context: &Context, _: &Args<'_>) -> RpcResult {
-    Ok(context.node.now().saturating_sub(context.node.started_at()).into())
+    Ok(context.node.uptime().as_secs().into())
+}
+
+fn setmocktime(context: &Context, args: &Args<'_>) -> RpcResult {
+    if context.network != Network::Regtest {
+        return fail(code::MISC_ERROR, "setmocktime is for regression testing (-regtest mode) only");
+    }
+    let time = args.i64(0)?;
+    let Ok(seconds) = u32::try_from(time) else {
+        let text = format!("Mocktime must be in the range [0, {}], not {time}.", u32::MAX);
+        return fail(code::INVALID_PARAMETER, text);
+    };
+    context.node.clock().set_mock_time(seconds);
+    Ok(Value::Null)
 }
 
 fn getrpcinfo(context: &Context, _: &Args<'_>) -> RpcResult {
