@@ -24,6 +24,8 @@ pub struct PeersConfig {
     pub connect: Vec<String>,
     /// Encrypted connections (BIP 324) where the peer knows them.
     pub v2: bool,
+    /// Block filters are served (BIP 157), where there is an index of them.
+    pub filters: bool,
     /// The node keeps all blocks.
     pub all_blocks: bool,
 }
@@ -71,6 +73,9 @@ impl Node {
         let mut services = ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS;
         if config.all_blocks {
             services |= ServiceFlags::NETWORK;
+        }
+        if config.filters && self.chain.has_filter_index() {
+            services |= ServiceFlags::COMPACT_FILTERS;
         }
         if config.v2 {
             services |= ServiceFlags::P2P_V2;

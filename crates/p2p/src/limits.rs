@@ -186,3 +186,8 @@ pub const STALE_TIP_INTERVALS: u32 = 3;
 pub const MINIMUM_CONNECT_TIME: Duration = Duration::from_secs(30);
 /// Entries of a `getdata` that we send (`MAX_GETDATA_SZ`).
 pub const MAX_GETDATA_SIZE: usize = 1000;
+/// Bytes of a message of a peer that was not asked for a block: enough for the longest inventory.
+pub const MAX_UNASKED_MESSAGE_LENGTH: usize = 2_000_000;
+/// Bytes of what a peer said that may wait to be looked at; until then no more is read of it (Core's
+/// `-maxreceivebuffer` is five times that).
+pub const MAX_WAITING_BYTES: usize = 1_000_000;

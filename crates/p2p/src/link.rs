@@ -1,9 +1,10 @@
 //! What the engine holds of a connection: a queue of frames that somebody writes, and the way to end it.
 
+use crate::limits;
 use crate::message::Frame;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use tokio::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// The sending end of a connection.
@@ -11,7 +12,39 @@ use tokio_util::sync::CancellationToken;
 pub struct Link {
     frames: mpsc::UnboundedSender<Frame>,
     queued: Arc<AtomicUsize>,
+    intake: Arc<Intake>,
     closed: CancellationToken,
+}
+
+/// What may come in: how much of what a peer said may wait, and how long a message may be.
+#[derive(Debug)]
+pub struct Intake {
+    /// Bytes that may come before what came is looked at.
+    room: Semaphore,
+    /// Something large was asked of the peer.
+    expects: AtomicBool,
+}
+
+impl Intake {
+    /// Bytes that a message may have now.
+    pub fn most(&self) -> usize {
+        match self.expects.load(Ordering::Relaxed) {
+            true => limits::MAX_PROTOCOL_MESSAGE_LENGTH,
+            false => limits::MAX_UNASKED_MESSAGE_LENGTH,
+        }
+    }
+
+    /// Waits until what came before leaves room for a message of so many bytes.
+    pub async fn admit(&self, size: usize) {
+        if let Ok(permits) = self.room.acquire_many(permits(size)).await {
+            permits.forget();
+        }
+    }
+}
+
+/// A message takes the room of its bytes; a large one all there is.
+fn permits(size: usize) -> u32 {
+    size.clamp(1, limits::MAX_WAITING_BYTES) as u32
 }
 
 /// The other end: what is to be written.
@@ -26,7 +59,8 @@ impl Link {
     pub fn new(closed: CancellationToken) -> (Link, Outgoing) {
         let (sender, frames) = mpsc::unbounded_channel();
         let queued = Arc::new(AtomicUsize::new(0));
-        (Link { frames: sender, queued: queued.clone(), closed }, Outgoing { frames, queued })
+        let intake = Intake { room: Semaphore::new(limits::MAX_WAITING_BYTES), expects: AtomicBool::new(false) };
+        (Link { frames: sender, queued: queued.clone(), intake: Arc::new(intake), closed }, Outgoing { frames, queued })
     }
 
     /// Queues a frame. Bounded by who calls it: answers stop while [`Link::queued`] is above
@@ -43,6 +77,21 @@ impl Link {
     /// Bytes that are queued and not written yet.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
+    }
+
+    /// What may come in.
+    pub fn intake(&self) -> Arc<Intake> {
+        self.intake.clone()
+    }
+
+    /// A message of so many bytes was looked at.
+    pub fn taken(&self, size: usize) {
+        self.intake.room.add_permits(permits(size) as usize);
+    }
+
+    /// Whether something large was asked of the peer.
+    pub fn expect(&self, expects: bool) {
+        self.intake.expects.store(expects, Ordering::Relaxed);
     }
 
     /// Ends the connection; what is queued may be lost.

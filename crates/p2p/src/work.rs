@@ -4,14 +4,17 @@
 //! reading, where what peers ask for is fetched. A lane runs on a blocking thread while it has something to do and on
 //! none when it has not, so that an idle node keeps no thread for it.
 
+use crate::filters::FilterRequest;
 use crate::message::{self, Frame};
 use crate::txdownload::PackageToValidate;
 use crate::types::{PeerId, RelayTx, Time};
 use bitcoin::bip152::BlockTransactionsRequest;
+use bitcoin::bip158::BlockFilter;
 use bitcoin::block::Header;
 use bitcoin::consensus::deserialize;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_compact_blocks::{BlockTxn, CmpctBlock};
+use bitcoin::p2p::message_filter::{CFCheckpt, CFHeaders, CFilter};
 use bitcoin::{Block, BlockHash, Transaction, Wtxid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainError};
 use cairn_consensus::error::TxReject;
@@ -95,6 +98,15 @@ pub enum Job {
     },
     /// A parent and its child to take into the mempool together.
     Package(Box<PackageToValidate>),
+    /// Block filters that a peer wants.
+    Filters {
+        /// The peer.
+        peer: PeerId,
+        /// Of which blocks.
+        request: FilterRequest,
+        /// What of them.
+        answer: FilterAnswer,
+    },
     /// Blocks that a peer wants.
     Read {
         /// The peer.
@@ -102,6 +114,17 @@ pub enum Job {
         /// The blocks, in order.
         blocks: Vec<(BlockHash, ReadForm)>,
     },
+}
+
+/// What is wanted of block filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterAnswer {
+    /// They themselves (`cfilter`).
+    Filters,
+    /// Their hashes (`cfheaders`).
+    Headers,
+    /// The headers of every thousandth (`cfcheckpt`).
+    Checkpoints,
 }
 
 /// What came of a job.
@@ -151,6 +174,13 @@ pub enum Done {
         /// What became of it.
         outcome: PackageOutcome,
     },
+    /// Of filters: the messages, none where the index has not come so far.
+    Filters {
+        /// The peer.
+        peer: PeerId,
+        /// The messages.
+        frames: Vec<Frame>,
+    },
     /// Of reading: a frame a block; none where it is not here any more, or cannot be read.
     Read {
         /// The peer.
@@ -176,7 +206,7 @@ impl Job {
             Job::Headers { .. } => 0,
             Job::Block { .. } => 1,
             Job::Transaction { .. } | Job::Package(_) => 2,
-            Job::Read { .. } => 3,
+            Job::Read { .. } | Job::Filters { .. } => 3,
         }
     }
 
@@ -204,12 +234,47 @@ impl Job {
                 let outcome = host.accept_package(&txs);
                 Done::Package { package, outcome }
             }
+            Job::Filters { peer, request, answer } => {
+                let frames = filters(host.chain(), &request, answer).unwrap_or_else(|error| {
+                    tracing::error!(%error, "block filters that a peer wants cannot be read");
+                    Vec::new()
+                });
+                Done::Filters { peer, frames }
+            }
             Job::Read { peer, blocks } => {
                 let read = |(hash, form)| (hash, read(host.chain(), &hash, form));
                 Done::Read { peer, blocks: blocks.into_iter().map(read).collect() }
             }
         }
     }
+}
+
+fn filters(chain: &Chain, request: &FilterRequest, answer: FilterAnswer) -> Result<Vec<Frame>, ChainError> {
+    let FilterRequest { filter_type, start_height, stop_hash, .. } = *request;
+    Ok(match answer {
+        FilterAnswer::Filters => {
+            let Some(filters) = chain.filters(start_height, &stop_hash)? else { return Ok(Vec::new()) };
+            let frame = |(block_hash, filter): (BlockHash, BlockFilter)| {
+                message::encode(&NetworkMessage::CFilter(CFilter { filter_type, block_hash, filter: filter.content }))
+            };
+            filters.map(|read| read.map(frame)).collect::<Result<_, _>>()?
+        }
+        FilterAnswer::Headers => chain
+            .filter_hashes(start_height, &stop_hash)?
+            .map(|(previous_filter_header, filter_hashes)| {
+                let message = CFHeaders { filter_type, stop_hash, previous_filter_header, filter_hashes };
+                message::encode(&NetworkMessage::CFHeaders(message))
+            })
+            .into_iter()
+            .collect(),
+        FilterAnswer::Checkpoints => chain
+            .filter_checkpoints(&stop_hash)?
+            .map(|filter_headers| {
+                message::encode(&NetworkMessage::CFCheckpt(CFCheckpt { filter_type, stop_hash, filter_headers }))
+            })
+            .into_iter()
+            .collect(),
+    })
 }
 
 fn read(chain: &Chain, hash: &BlockHash, form: ReadForm) -> Result<Frame, ReadFailure> {

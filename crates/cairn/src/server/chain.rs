@@ -83,6 +83,7 @@ pub(crate) fn peers_config(resolved: &Resolved) -> PeersConfig {
         agent: format!("Cairn:{}", env!("CARGO_PKG_VERSION")),
         connect: settings.p2p.connect.iter().filter(|name| *name != SEED).cloned().collect(),
         v2: !settings.p2p.no_v2,
+        filters: settings.chain.blockfilterindex,
         all_blocks: settings.chain.prune == 0,
     }
 }

@@ -30,6 +30,7 @@ impl Engine {
             peer.downloading_since = now;
         }
         peer.in_flight.push(hash);
+        peer.link.expect(true);
         self.in_flight.entry(hash).or_default().push(InFlight { peer: id, partial: None });
     }
 
@@ -65,6 +66,8 @@ impl Engine {
         let hash = block.block_hash();
         let requested = self.in_flight.contains_key(&hash);
         self.forget_request(&hash, id);
+        // Only now: a block that another peer sent meanwhile is still on its way from this one.
+        self.with(id, |peer| peer.link.expect(peer.hb_to || !peer.in_flight.is_empty()));
         if self.validating.contains_key(&hash) {
             return;
         }

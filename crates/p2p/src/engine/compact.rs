@@ -243,6 +243,7 @@ impl Engine {
         let version = super::handshake::CMPCTBLOCKS_VERSION;
         self.with(id, |peer| {
             peer.hb_to = wanted;
+            peer.link.expect(wanted || !peer.in_flight.is_empty());
             peer.send(&NetworkMessage::SendCmpct(SendCmpct { send_compact: wanted, version }));
         });
     }

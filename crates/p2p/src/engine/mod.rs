@@ -6,6 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `peer` | what is known of one peer |
+//! | `filters` | block filters (BIP 157) that peers ask for |
 //! | `handshake` | version and features; which messages come before it |
 //! | `headers` | headers: asked for, checked, believed |
 //! | `blocks` | which block is fetched from whom; blocks that came |
@@ -21,6 +22,7 @@ mod addresses;
 mod announce;
 mod blocks;
 mod compact;
+mod filters;
 mod handshake;
 mod headers;
 mod info;
@@ -40,7 +42,7 @@ use crate::transport::Info;
 use crate::trickle::InboundTimers;
 use crate::txdownload::TxDownloadManager;
 use crate::types::{ConnectionKind, PeerId, Time};
-use crate::work::{Done, Host, Job};
+use crate::work::{Done, FilterAnswer, Host, Job};
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::{Block, BlockHash};
@@ -279,11 +281,11 @@ impl Engine {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving) else { return };
         peer.received.add(message.cmd(), size, self.now);
         // What it said before comes first, and nothing is answered that it does not read.
-        if peer.busy || !peer.waiting.is_empty() || !peer.getdata.is_empty() || !peer.has_room() {
+        if peer.busy || peer.reading || !peer.waiting.is_empty() || !peer.getdata.is_empty() || !peer.has_room() {
             peer.waiting.push_back((message, size));
             return;
         }
-        self.process(id, message);
+        self.process(id, message, size);
     }
 
     /// Goes on with what a peer said while it was not heard.
@@ -291,17 +293,18 @@ impl Engine {
         loop {
             self.serve_getdata(id);
             let Some(peer) = self.peers.get_mut(&id) else { return };
-            if peer.leaving || peer.busy || !peer.getdata.is_empty() || !peer.has_room() {
+            if peer.leaving || peer.busy || peer.reading || !peer.getdata.is_empty() || !peer.has_room() {
                 return;
             }
-            let Some((message, _)) = peer.waiting.pop_front() else { return };
-            self.process(id, message);
+            let Some((message, size)) = peer.waiting.pop_front() else { return };
+            self.process(id, message, size);
         }
     }
 
-    fn process(&mut self, id: PeerId, message: NetworkMessage) {
+    fn process(&mut self, id: PeerId, message: NetworkMessage, size: usize) {
         let Some(peer) = self.peers.get_mut(&id) else { return };
         peer.now = self.now;
+        peer.link.taken(size);
         if !peer.ready {
             self.handshake(id, message);
             return;
@@ -324,6 +327,15 @@ impl Engine {
             NetworkMessage::CmpctBlock(message) => self.on_cmpctblock(id, message.compact_block),
             NetworkMessage::GetBlockTxn(message) => self.on_getblocktxn(id, message.txs_request),
             NetworkMessage::BlockTxn(message) => self.on_blocktxn(id, message.transactions),
+            NetworkMessage::GetCFilters(request) => {
+                self.on_filter_request(id, (&request).into(), FilterAnswer::Filters);
+            }
+            NetworkMessage::GetCFHeaders(request) => {
+                self.on_filter_request(id, (&request).into(), FilterAnswer::Headers);
+            }
+            NetworkMessage::GetCFCheckpt(request) => {
+                self.on_filter_request(id, (&request).into(), FilterAnswer::Checkpoints);
+            }
             NetworkMessage::Tx(tx) => self.on_tx(id, tx),
             NetworkMessage::NotFound(items) => self.on_notfound(id, &items),
             NetworkMessage::GetAddr => self.on_getaddr(id),
@@ -358,6 +370,13 @@ impl Engine {
             }
             Done::Transaction { peer, tx, result, orphan } => self.transaction_done(peer, &tx, result, orphan),
             Done::Package { package, outcome } => self.package_done(&package, outcome),
+            Done::Filters { peer, frames } => {
+                self.with(peer, |peer| {
+                    peer.reading = false;
+                    frames.into_iter().for_each(|frame| peer.send_frame(frame));
+                });
+                self.resume(peer);
+            }
             Done::Read { peer, blocks } => {
                 self.read_done(peer, blocks);
                 self.resume(peer);

@@ -65,7 +65,7 @@ impl Engine {
     }
 
     /// Core's `BlockRequestAllowed`: the active chain, and recent blocks beside it.
-    fn may_serve(&self, entry: &BlockEntry) -> bool {
+    pub(super) fn may_serve(&self, entry: &BlockEntry) -> bool {
         if self.chain.is_active(&entry.hash) {
             return true;
         }

@@ -2,7 +2,7 @@
 
 use crate::engine::{Connected, Event};
 use crate::limits;
-use crate::link::{Link, Outgoing};
+use crate::link::{Intake, Link, Outgoing};
 use crate::message;
 use crate::transport::{self, Info, Reader, Received, TransportError, TransportVersion, Writer};
 use crate::types::{ConnectionKind, PeerId};
@@ -103,6 +103,7 @@ async fn serve(
     (reader, writer, transport): (Reader<OwnedReadHalf>, Writer<OwnedWriteHalf>, Info),
 ) -> String {
     let (link, outgoing) = Link::new(connection.closed.clone());
+    let intake = link.intake();
     let connected = Connected {
         peer: connection.peer,
         kind: connection.kind,
@@ -116,14 +117,14 @@ async fn serve(
         return "stopping".to_owned();
     }
     tokio::select! {
-        reason = read(context, connection.peer, reader) => reason,
+        reason = read(context, connection.peer, reader, &intake) => reason,
         reason = write(context, writer, outgoing) => reason,
     }
 }
 
-async fn read(context: &Context, peer: PeerId, mut reader: Reader<OwnedReadHalf>) -> String {
+async fn read(context: &Context, peer: PeerId, mut reader: Reader<OwnedReadHalf>, intake: &Intake) -> String {
     loop {
-        let received = match reader.read().await {
+        let received = match reader.read_at_most(|| intake.most()).await {
             Ok(received) => received,
             Err(error) => return error.to_string(),
         };
@@ -141,6 +142,9 @@ async fn read(context: &Context, peer: PeerId, mut reader: Reader<OwnedReadHalf>
             }
         };
         context.counters.received.fetch_add(size as u64, Ordering::Relaxed);
+        if matches!(event, Event::Message { .. }) {
+            intake.admit(size).await;
+        }
         if context.events.send(event).await.is_err() {
             return "stopping".to_owned();
         }

@@ -15,6 +15,9 @@ pub(super) const V1_HEADER_LENGTH: usize = 4 + VERSION_COMMAND.len() + 4 + 4;
 /// Bytes that authenticate a v2 packet.
 pub(super) const V2_TAG_LENGTH: usize = 16;
 
+/// Bytes that a v2 packet has besides its message: header, type and tag.
+const MAX_V2_OVERHEAD: usize = NUM_HEADER_BYTES + 1 + Command::LENGTH + V2_TAG_LENGTH;
+
 /// A message from a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -81,9 +84,21 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     ///
     /// Cancel safe: a future that is dropped loses nothing, and the next goes on where it was.
     pub async fn read(&mut self) -> Result<Received, TransportError> {
+        self.read_at_most(|| MAX_PROTOCOL_MESSAGE_LENGTH).await
+    }
+
+    /// [`Reader::read`] of a message that is no longer than what `most` says when its length is known, bytes. A longer one is
+    /// [`TransportError::TooLarge`], before any of it is kept.
+    pub async fn read_at_most(&mut self, most: impl Fn() -> usize) -> Result<Received, TransportError> {
         let head = match self.head {
             Some(head) => head,
-            None => *self.head.insert(read_head(&mut self.input, &mut self.framing).await?),
+            None => {
+                let head = read_head(&mut self.input, &mut self.framing).await?;
+                if head.length.saturating_sub(MAX_V2_OVERHEAD) > most() {
+                    return Err(TransportError::TooLarge(head.length));
+                }
+                *self.head.insert(head)
+            }
         };
         self.input.fill(&mut self.body, head.length).await?;
         self.head = None;
