@@ -5,12 +5,14 @@
 //! | `chain` | the data directory and the node |
 //! | `services` | what stands on a node that serves the HTTP API: database, wallet, stamping |
 //! | `listeners` | addresses |
+//! | `snapshot` | beginning with a snapshot of the coins |
 //! | `signals` | what ends the process |
 
 mod chain;
 mod listeners;
 mod services;
 mod signals;
+mod snapshot;
 
 use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved};
@@ -87,6 +89,10 @@ impl Server {
 
         let node = open_node(resolved, role.web).await?;
         let events = node.subscribe();
+        let stop = CancellationToken::new();
+        if let Some(source) = resolved.snapshot.clone() {
+            snapshot::begin(&node, source, stop.child_token());
+        }
         let accounts = match role.web {
             true => Some(Accounts::open(resolved).await?),
             false => None,
@@ -128,7 +134,7 @@ impl Server {
             rpc,
             p2p,
             peers: chain::peers_config(resolved),
-            stop: CancellationToken::new(),
+            stop,
             network,
             data_dir: resolved.data_dir.clone(),
             block_time,
@@ -153,7 +159,10 @@ impl Server {
             let (node, stop) = (self.node.clone(), self.stop.clone());
             let rpc = cairn_api::serve_rpc(self.rpc.socket, node, &self.api, &self.cookie, stop, serving.clone());
             let network = self.node.clone().run_network(self.peers, Some(self.p2p.socket), serving.clone());
-            let network = async { Ok(network.await) };
+            let network = async {
+                network.await;
+                Ok(())
+            };
             let servers = async { tokio::try_join!(http, rpc, network).map(|_| ()) };
             tokio::pin!(servers);
             let failed = tokio::select! {
@@ -164,6 +173,7 @@ impl Server {
                 () = chain_stopped(self.events) => None,
             };
             eprintln!("stopping…");
+            self.stop.cancel();
             serving.cancel();
             match failed {
                 Some(error) => Some(error),

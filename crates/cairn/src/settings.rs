@@ -251,6 +251,8 @@ pub(crate) struct Resolved {
     pub(crate) data_dir: PathBuf,
     /// Make the index and the coins anew, this once.
     pub(crate) reindex: bool,
+    /// A snapshot to begin with: a file or a URL.
+    pub(crate) snapshot: Option<String>,
 }
 
 impl Resolved {
@@ -352,7 +354,7 @@ fn read(global: &Global, variables: impl Iterator<Item = (OsString, OsString)>) 
     if let Some(level) = &global.log_level {
         settings.log.level = Some(level.clone());
     }
-    Ok(Resolved { settings, data_dir, reindex: false })
+    Ok(Resolved { settings, data_dir, reindex: false, snapshot: None })
 }
 
 /// The environment's part of the configuration.
@@ -418,7 +420,7 @@ mod tests {
     #[test]
     fn defaults_are_regtest_on_loopback() {
         let settings = parse("").expect("an empty file is valid");
-        let resolved = Resolved { settings, data_dir: PathBuf::from("/d"), reindex: false };
+        let resolved = Resolved { settings, data_dir: PathBuf::from("/d"), reindex: false, snapshot: None };
         assert_eq!(resolved.http().to_string(), "127.0.0.1:8080");
         assert_eq!(resolved.metrics().to_string(), "127.0.0.1:9101");
         assert_eq!(resolved.rpc().to_string(), "127.0.0.1:18443");
@@ -438,7 +440,10 @@ mod tests {
     fn every_network_has_its_rpc_port() {
         for (name, port) in [("regtest", 18443), ("signet", 38332), ("testnet4", 48332), ("mainnet", 8332)] {
             let settings = parse(&format!("network = \"{name}\"")).expect("known network");
-            assert_eq!(Resolved { settings, data_dir: PathBuf::new(), reindex: false }.rpc().port(), port);
+            assert_eq!(
+                Resolved { settings, data_dir: PathBuf::new(), reindex: false, snapshot: None }.rpc().port(),
+                port
+            );
         }
         assert!(parse("network = \"testnet3\"").is_err());
     }

@@ -62,6 +62,27 @@ impl Chain {
         Some(SnapshotState { base: view.index.entry(base), validated: view.index.entry(below.tip) })
     }
 
+    /// The block of a snapshot that is not validated yet. Unlike [`Chain::snapshot_state`] it waits for no writer.
+    pub fn snapshot_base(&self) -> Option<BlockEntry> {
+        let view = self.read();
+        view.index.snapshot.map(|(base, _)| view.index.entry(base))
+    }
+
+    /// The block that a snapshot was taken at, by its first bytes.
+    ///
+    /// # Errors
+    /// [`ChainError::Snapshot`] if it is none, of another network, or none that may be loaded.
+    pub fn snapshot_block(&self, input: impl Read) -> Result<AssumeUtxo, ChainError> {
+        let (metadata, _) = Reader::begin(input, self.params.magic)?;
+        self.assumed(&metadata.block).cloned().ok_or_else(|| self.not_assumed(&metadata.block))
+    }
+
+    fn not_assumed(&self, hash: &BlockHash) -> ChainError {
+        let heights: Vec<String> = self.params.assume_utxo.iter().map(|known| known.height.to_string()).collect();
+        let heights = heights.join(", ");
+        unusable(&format!("its block {hash} is not one that may be loaded (those are at {heights})"))
+    }
+
     /// Starts from a snapshot: reads it, compares its hash with the one that the parameters know for its block, and makes
     /// its coins the active chain's. Returns its block and the number of coins. The mempool must be empty. `go_on` is
     /// asked now and then.
@@ -114,11 +135,7 @@ impl Chain {
         if index.snapshot.is_some() {
             return Err(unusable("one is loaded already and is not validated yet"));
         }
-        let Some(known) = self.assumed(&hash) else {
-            let heights: Vec<String> = self.params.assume_utxo.iter().map(|known| known.height.to_string()).collect();
-            let heights = heights.join(", ");
-            return Err(unusable(&format!("its block {hash} is not one that may be loaded (those are at {heights})")));
-        };
+        let Some(known) = self.assumed(&hash) else { return Err(self.not_assumed(&hash)) };
         let Some(id) = index.id(&hash) else {
             let what =
                 format!("the header of its block {hash} is not here yet: load it again when headers are synchronised");

@@ -21,6 +21,8 @@ pub struct BranchBlock {
     pub height: u32,
     /// Its data is here, or it is in the active chain.
     pub here: bool,
+    /// Its data is here.
+    pub has_data: bool,
     /// Its data and that of all its ancestors is here.
     pub linked: bool,
     /// It, or a block that it builds on, is invalid.
@@ -125,6 +127,7 @@ impl Chain {
                 hash: node.hash,
                 height: node.height,
                 here: node.has(status::HAVE_DATA) || view.is_active(at),
+                has_data: node.has(status::HAVE_DATA),
                 linked: node.chain_tx_count > 0,
                 failed: node.has(status::FAILED),
             });

@@ -5,6 +5,7 @@
 //! | `lib` | [`Node`]: opening, submitting, generating, stopping |
 //! | [`producer`] | the thread that makes a block every block time |
 //! | `peers` | the peer-to-peer network of a node |
+//! | `snapshot` | starting from a snapshot of the coins |
 //! | `source` | what the wallet and the stamper read the chain through |
 //!
 //! The binary opens it; `api` calls it; the wallet, the stamper and the API follow its events. It may not
@@ -12,9 +13,11 @@
 
 mod peers;
 pub mod producer;
+mod snapshot;
 mod source;
 
 pub use peers::PeersConfig;
+pub use snapshot::SnapshotError;
 
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
@@ -139,6 +142,8 @@ pub struct Node {
     pub mempool: Arc<Mempool>,
     producer: Producer,
     network: cairn_p2p::net::Handle,
+    /// The chain is to begin with a snapshot that is not loaded yet.
+    awaiting_snapshot: AtomicBool,
     events: broadcast::Sender<NodeEvent>,
     clock: Clock,
     opened: Instant,
@@ -227,6 +232,7 @@ impl Node {
             mempool,
             producer,
             network,
+            awaiting_snapshot: AtomicBool::new(false),
             asked: std::sync::Mutex::new(Some(asked)),
             events,
             clock,

@@ -11,6 +11,7 @@ use cairn_p2p::limits;
 use cairn_p2p::net::{self, Handle, NetConfig};
 use cairn_p2p::types::Time;
 use cairn_p2p::work::{Host, PackageOutcome};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -42,6 +43,9 @@ impl Host for Node {
     }
     fn is_initial_block_download(&self) -> bool {
         Node::is_initial_block_download(self)
+    }
+    fn wants_blocks(&self) -> bool {
+        !self.awaiting_snapshot.load(Ordering::Relaxed)
     }
     fn accept_transaction(&self, tx: &Arc<Transaction>) -> Result<Accepted, TxReject> {
         self.take_transaction(Transaction::clone(tx))

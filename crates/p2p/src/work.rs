@@ -32,6 +32,10 @@ pub trait Host: Send + Sync + 'static {
     fn now(&self) -> Time;
     /// Whether the chain is still far behind (Core's `IsInitialBlockDownload`).
     fn is_initial_block_download(&self) -> bool;
+    /// Whether blocks are to be fetched; not while the chain is to begin with a snapshot that is not loaded yet.
+    fn wants_blocks(&self) -> bool {
+        true
+    }
     /// Puts a transaction into the mempool and tells who follows.
     fn accept_transaction(&self, tx: &Arc<Transaction>) -> Result<Accepted, TxReject>;
     /// Puts a parent and its child into the mempool together.

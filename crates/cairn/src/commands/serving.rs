@@ -32,6 +32,9 @@ pub(crate) struct ServerArgs {
     /// A peer to be connected with, by address or name; may be given several times
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',')]
     connect: Vec<String>,
+    /// Begin with a snapshot of the coins, a file or an http(s) URL; taken only if its block and the hash of its coins are known
+    #[arg(long, value_name = "FILE|URL")]
+    snapshot: Option<String>,
     /// Challenge of a signet of one's own, in hex, as Bitcoin Core's -signetchallenge; with --network signet
     #[arg(long, value_name = "HEX")]
     signet_challenge: Option<String>,
@@ -69,6 +72,7 @@ impl ServerArgs {
         settings.chain.prune = self.prune.unwrap_or(settings.chain.prune);
         settings.chain.assume_utxo.extend(self.assume_utxo);
         resolved.reindex = self.reindex;
+        resolved.snapshot = self.snapshot;
         Ok(resolved)
     }
 }

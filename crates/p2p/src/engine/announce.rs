@@ -33,6 +33,7 @@ impl Engine {
     pub(super) fn tip_changed(&mut self) {
         let tip = self.chain.tip();
         if tip.hash == self.announced_tip {
+            self.fetch_blocks();
             return;
         }
         let before = std::mem::replace(&mut self.announced_tip, tip.hash);

@@ -131,7 +131,11 @@ impl Engine {
     /// Core's `HeadersDirectFetchBlocks`: a new best header near the tip is fetched at once, from who told it.
     pub(super) fn fetch_towards(&mut self, id: PeerId, last: &BlockEntry) {
         let tip = self.chain.tip();
-        if !self.can_direct_fetch() || last.status.failed || tip.chain_work > last.chain_work {
+        if !self.can_direct_fetch()
+            || !self.host.wants_blocks()
+            || last.status.failed
+            || tip.chain_work > last.chain_work
+        {
             return;
         }
         let Some(fork) = self.chain.fork(&tip.hash, &last.hash) else { return };
@@ -192,6 +196,9 @@ impl Engine {
             return;
         }
         let usable = peer.preferred || (peer.kind != ConnectionKind::AddrFetch && (!preferred || nothing_in_flight));
+        if !self.host.wants_blocks() {
+            return;
+        }
         if catching_up && (!usable || peer.is_limited()) {
             return;
         }
@@ -204,7 +211,8 @@ impl Engine {
         if room < limits::MAX_BLOCKS_IN_TRANSIT_PER_PEER / 4 {
             return;
         }
-        let (wanted, staller) = self.next_blocks(id, room);
+        let (mut wanted, staller) = self.next_blocks(id, room);
+        self.add_historical_blocks(id, room, &mut wanted);
         if wanted.is_empty() {
             let idle = self.peers.get(&id).is_some_and(|peer| peer.in_flight.is_empty());
             let now = self.now;
@@ -221,6 +229,35 @@ impl Engine {
             self.requested(id, hash);
         }
         self.send_getdata(id, inventory);
+    }
+
+    /// Core's `TryDownloadingHistoricalBlocks`: blocks below a snapshot that is not validated yet, once those above are asked
+    /// for.
+    fn add_historical_blocks(&mut self, id: PeerId, count: usize, wanted: &mut Vec<BlockHash>) {
+        let Some(base) = self.chain.snapshot_base().filter(|_| wanted.len() < count) else { return };
+        let Some(peer) = self.peers.get(&id).filter(|peer| !peer.is_limited()) else { return };
+        if !peer.best_known.is_some_and(|best| self.chain.is_ancestor(&base.hash, &best.hash)) {
+            return;
+        }
+        let mut from = self.historical + 1;
+        let end = base.height.min(from.saturating_add(limits::BLOCK_DOWNLOAD_WINDOW));
+        let mut gapless = true;
+        while from <= end && wanted.len() < count {
+            let branch = self.chain.branch(&base.hash, from, BRANCH_STEP.min(end - from + 1));
+            let Some(last) = branch.last() else { return };
+            from = last.height + 1;
+            for block in branch {
+                gapless &= block.has_data;
+                if gapless {
+                    self.historical = block.height;
+                } else if !block.has_data && !self.is_requested(&block.hash) {
+                    wanted.push(block.hash);
+                    if wanted.len() == count {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Core's `FindNextBlocksToDownload`: blocks to ask a peer for, and who keeps the window from moving.

@@ -187,6 +187,8 @@ pub struct Engine {
     /// The tip that was last told to peers.
     announced_tip: BlockHash,
     last_tip_update: Time,
+    /// Height up to which blocks below a snapshot are here.
+    historical: u32,
     stalling_timeout: Duration,
     last_inv_that_triggered_headers: Option<BlockHash>,
     /// Compact blocks relayed before they were validated.
@@ -226,6 +228,7 @@ impl Engine {
             recent: None,
             extra: ExtraPool::default(),
             last_tip_update: now,
+            historical: 0,
             stalling_timeout: crate::limits::BLOCK_STALLING_TIMEOUT,
             last_inv_that_triggered_headers: None,
             fast_announced: None,

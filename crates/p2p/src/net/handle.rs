@@ -207,6 +207,11 @@ impl Handle {
         let _ = self.commands.send(Box::new(move |manager| manager.engine.announce_transaction(txid, wtxid)));
     }
 
+    /// Looks at once at what is due. Never blocks.
+    pub fn wake(&self) {
+        self.tip.notify_one();
+    }
+
     /// Pings all peers now.
     pub fn ping(&self) -> Result<(), Stopped> {
         self.ask(|manager| manager.engine.ping_all())
