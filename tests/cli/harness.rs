@@ -5,6 +5,7 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before it counts as hung. Never decides between right and wrong.
@@ -46,24 +47,40 @@ pub(crate) struct Server {
     pub(crate) data: PathBuf,
     pub(crate) http: u16,
     pub(crate) rpc: u16,
+    pub(crate) p2p: u16,
+    /// Where all of them listen.
+    pub(crate) host: String,
 }
 
-/// Two ports that nobody listens on now.
-fn free_ports() -> (u16, u16) {
-    let bind = || TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
-    let (a, b) = (bind(), bind());
-    (a.local_addr().expect("bound").port(), b.local_addr().expect("bound").port())
-}
-
-fn address(port: u16) -> String {
-    format!("127.0.0.1:{port}")
+/// A port that nobody listens on now. It is below those that outgoing connections get, lest one of them takes it before
+/// the program that it is for, or while that is started again.
+pub(crate) fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        // Processes that run side by side begin far from each other.
+        let next = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(509));
+        let port = u16::try_from(PORTS.start + next % (PORTS.end - PORTS.start)).expect("all of them are ports");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Server {
     /// Ports for a data directory that need not exist yet.
     pub(crate) fn new(data: &Path) -> Server {
-        let (http, rpc) = free_ports();
-        Server { data: data.to_owned(), http, rpc }
+        let [http, rpc, p2p] = std::array::from_fn(|_| free_port());
+        Server { data: data.to_owned(), http, rpc, p2p, host: "127.0.0.1".to_owned() }
+    }
+
+    fn address(&self, port: u16) -> String {
+        format!("{}:{port}", self.host)
+    }
+
+    /// Where peers find it.
+    pub(crate) fn p2p_address(&self) -> String {
+        self.address(self.p2p)
     }
 
     /// `cairn ARGS…` as a client of this server.
@@ -81,15 +98,15 @@ impl Server {
     /// `cairn up` with more arguments, not waited for.
     pub(crate) fn spawn(&self, block_time: &str, more: &[&str]) -> Child {
         let mut command = self.command(&["up", "--block-time", block_time]);
-        command.args(["--http", &address(self.http), "--rpc", &address(self.rpc), "--p2p", "127.0.0.1:0"]).args(more);
+        command.args(["--http", &self.address(self.http), "--rpc", &self.address(self.rpc)]);
+        command.args(["--p2p", &self.p2p_address()]).args(more);
         spawn(command)
     }
 
     /// `cairn node` with more arguments. Without `--web` its HTTP is health and metrics.
     pub(crate) fn node_command(&self, more: &[&str]) -> Command {
-        let (http, rpc) = (address(self.http), address(self.rpc));
-        let mut command =
-            self.command(&["node", "--http", &http, "--metrics", &http, "--rpc", &rpc, "--p2p", "127.0.0.1:0"]);
+        let (http, rpc, p2p) = (self.address(self.http), self.address(self.rpc), self.p2p_address());
+        let mut command = self.command(&["node", "--http", &http, "--metrics", &http, "--rpc", &rpc, "--p2p", &p2p]);
         command.args(more);
         command
     }
@@ -110,39 +127,55 @@ impl Server {
     }
 
     /// A server of these ports, ready.
-    pub(crate) fn ready(&self, mut child: Child) -> Cairn {
+    pub(crate) fn ready(&self, child: Child) -> Cairn {
+        self.answering(child, "/api/health/ready")
+    }
+
+    /// A server of these ports that answers at a path.
+    pub(crate) fn answering(&self, mut child: Child, path: &str) -> Cairn {
         drain(&mut child);
         let mut running = Cairn { child };
-        eventually("ready", || {
+        eventually(path, || {
             let ended = running.child.try_wait().expect("our child");
             assert!(ended.is_none(), "it ended: {ended:?}");
-            (get(&self.url("/api/health/ready")).0 == 200).then_some(())
+            (get(&self.url(path)).0 == 200).then_some(())
         });
         running
     }
 
     /// URL of a path.
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.http)
+        format!("http://{}{path}", self.address(self.http))
     }
 
     /// JSON-RPC with the cookie; the answer's whole object.
     pub(crate) fn rpc_object(&self, method: &str, params: Value) -> Value {
+        let (_, text) = self.rpc_bytes(method, params);
+        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{} {method}: {error}", self.address(self.rpc)))
+    }
+
+    /// The result, where it answers and succeeds.
+    pub(crate) fn try_rpc(&self, method: &str, params: Value) -> Option<Value> {
+        let (_, text) = self.rpc_bytes(method, params);
+        let mut answer: Value = serde_json::from_slice(&text).ok()?;
+        answer["error"].is_null().then(|| answer["result"].take())
+    }
+
+    /// Status and body of the answer.
+    fn rpc_bytes(&self, method: &str, params: Value) -> (u16, Vec<u8>) {
         // Of whichever network runs.
         let cookie = ["regtest", "signet"]
             .iter()
             .find_map(|network| std::fs::read_to_string(self.data.join(network).join(".cookie")).ok());
         let cookie = cookie.expect("a cookie while it runs");
         let body = json!({ "jsonrpc": "1.0", "id": 1, "method": method, "params": params });
-        let url = format!("http://{}@127.0.0.1:{}/", cookie.trim(), self.rpc);
-        let (_, text) = send(
+        send(
             agent()
-                .post(&format!("http://127.0.0.1:{}/", self.rpc))
+                .post(format!("http://{}/", self.address(self.rpc)))
                 .header("Authorization", &basic(cookie.trim()))
                 .content_type("application/json")
                 .send(body.to_string().as_bytes()),
-        );
-        serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{url} {method}: {error}"))
+        )
     }
 
     /// JSON-RPC that must succeed.

@@ -16,16 +16,17 @@ const PATIENCE_SECONDS: u32 = 120;
 pub(crate) struct Bitcoind {
     child: Child,
     cli: PathBuf,
-    data: TempDir,
+    pub(crate) data: TempDir,
     p2p: u16,
-    rpc: u16,
+    /// Where it listens for JSON-RPC, on loopback.
+    pub(crate) rpc: u16,
 }
 
 /// The program that `BITCOIND` names. Says so if there is none: what needs it is then skipped.
 pub(crate) fn program() -> Option<PathBuf> {
     let program = std::env::var_os("BITCOIND").map(PathBuf::from);
     if program.is_none() {
-        eprintln!("skipped: BITCOIND is not set");
+        eprintln!("SKIPPED: BITCOIND is not set");
     }
     program
 }
