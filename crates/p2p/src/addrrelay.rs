@@ -5,7 +5,6 @@
 //! once, and all who ask at one place get the same answer for a day: that hides whom we just met.
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use bitcoin::hashes::siphash24;
@@ -15,10 +14,11 @@ use rand::{Rng, RngExt};
 
 use crate::address::{AddressRecord, Host, Net, NetAddress};
 use crate::limits::{
-    MAX_ADDR_KNOWN, MAX_ADDR_NEWS, MAX_ADDR_PROCESSING_TOKEN_BUCKET, MAX_ADDR_RATE_PER_SECOND, MAX_ADDR_RELAY_PEERS,
-    MAX_ADDR_RESPONSE_CACHES, MAX_ADDR_TO_SEND,
+    ADDR_KNOWN_FALSE_POSITIVES, MAX_ADDR_KNOWN, MAX_ADDR_NEWS, MAX_ADDR_PROCESSING_TOKEN_BUCKET,
+    MAX_ADDR_RATE_PER_SECOND, MAX_ADDR_RELAY_PEERS, MAX_ADDR_RESPONSE_CACHES, MAX_ADDR_TO_SEND,
 };
-use crate::recent::Recent;
+use crate::poisson::rand_exp;
+use crate::rolling::RollingBloomFilter;
 use crate::types::{ConnectionKind, PeerId, Time};
 
 /// How often on average a peer is told addresses (`AVG_ADDRESS_BROADCAST_INTERVAL`).
@@ -38,11 +38,6 @@ const NEWS: Duration = Duration::from_secs(10 * 60);
 const IMPOSSIBLE_TIME: Time = Duration::from_secs(100_000_000);
 /// How old an address is taken to be whose time is impossible.
 const UNKNOWN_AGE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
-
-/// A time until something that happens every `average`, as likely now as later.
-fn exponential(average: Duration, rng: &mut (impl Rng + ?Sized)) -> Duration {
-    average.mul_f64(-(1.0 - rng.random::<f64>()).ln())
-}
 
 /// More addresses in a message than one may have: the peer misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -78,8 +73,7 @@ pub struct PeerAddrs {
     /// Whether addresses are told at all (`m_addr_relay_enabled`).
     enabled: bool,
     wants_addrv2: bool,
-    known: Recent<u32>,
-    hasher: RandomState,
+    known: RollingBloomFilter,
     to_send: Vec<AddressRecord>,
     getaddr_sent: bool,
     getaddr_received: bool,
@@ -94,13 +88,12 @@ pub struct PeerAddrs {
 
 impl PeerAddrs {
     /// For a peer that is just connected.
-    pub fn new(kind: ConnectionKind, now: Time) -> Self {
+    pub fn new(kind: ConnectionKind, now: Time, rng: &mut (impl Rng + ?Sized)) -> Self {
         Self {
             kind,
             enabled: false,
             wants_addrv2: false,
-            known: Recent::new(MAX_ADDR_KNOWN),
-            hasher: RandomState::new(),
+            known: RollingBloomFilter::new(MAX_ADDR_KNOWN, ADDR_KNOWN_FALSE_POSITIVES, rng.random()),
             to_send: Vec::new(),
             getaddr_sent: false,
             getaddr_received: false,
@@ -168,18 +161,13 @@ impl PeerAddrs {
         true
     }
 
-    fn hash(&self, address: &NetAddress) -> u32 {
-        self.hasher.hash_one(address) as u32
-    }
-
     fn knows(&self, address: &NetAddress) -> bool {
-        self.known.contains(&self.hash(address))
+        self.known.contains(&address.key())
     }
 
     /// The peer has this address.
     pub fn add_known(&mut self, address: &NetAddress) {
-        let hash = self.hash(address);
-        self.known.insert(hash);
+        self.known.insert(&address.key());
     }
 
     /// Whether it understands what an address is.
@@ -283,12 +271,12 @@ impl PeerAddrs {
             return None;
         }
         let is_first = self.next_local_send.is_none();
-        self.next_local_send = Some(now + exponential(AVG_LOCAL_ADDRESS_BROADCAST_INTERVAL, rng));
+        self.next_local_send = Some(now + rand_exp(AVG_LOCAL_ADDRESS_BROADCAST_INTERVAL, rng));
         if is_first {
             return own.filter(|own| self.is_compatible(&own.address.host));
         }
         // It was told before; else it would not be told again.
-        self.known.clear();
+        self.known.reset();
         if let Some(own) = own {
             self.push(own, rng);
         }
@@ -301,14 +289,13 @@ impl PeerAddrs {
         if !self.enabled || now <= self.next_send {
             return Vec::new();
         }
-        self.next_send = now + exponential(AVG_ADDRESS_BROADCAST_INTERVAL, rng);
+        self.next_send = now + rand_exp(AVG_ADDRESS_BROADCAST_INTERVAL, rng);
         // Its place goes too: the answer to `getaddr` is long, and all others are short.
         let mut due = std::mem::take(&mut self.to_send);
         due.retain(|record| {
-            let hash = self.hash(&record.address);
-            let is_news = !self.known.contains(&hash);
+            let is_news = !self.knows(&record.address);
             if is_news {
-                self.known.insert(hash);
+                self.add_known(&record.address);
             }
             is_news
         });

@@ -37,9 +37,10 @@ impl Book {
     /// aside and told of.
     pub fn open(dir: Option<&Path>, magic: [u8; 4], now: Time, rng: &mut StdRng) -> Book {
         let magic = Magic::from_bytes(magic);
+        let seed = rng.random();
         let mut fresh = || StdRng::from_seed(rng.random());
         let Some(dir) = dir else {
-            let bans = Bans::new(DEFAULT_BAN_TIME, false);
+            let bans = Bans::new(DEFAULT_BAN_TIME, false, seed);
             return Book { addrman: AddrMan::new(fresh()), bans, anchors: Vec::new(), magic, files: None, saved: now };
         };
         let files =
@@ -51,11 +52,11 @@ impl Book {
                 AddrMan::new(fresh())
             }
         };
-        let bans = match Bans::load(&files.bans, DEFAULT_BAN_TIME, false, now) {
+        let bans = match Bans::load(&files.bans, DEFAULT_BAN_TIME, false, seed, now) {
             Ok(loaded) => loaded.value,
             Err(error) => {
                 tracing::warn!(%error, "bans are not remembered");
-                Bans::new(DEFAULT_BAN_TIME, false)
+                Bans::new(DEFAULT_BAN_TIME, false, seed)
             }
         };
         let anchors = match anchors::take(&files.anchors, magic) {

@@ -46,7 +46,6 @@ pub mod net;
 pub mod orphanage;
 pub mod persist;
 pub mod poisson;
-mod recent;
 pub mod rolling;
 pub mod transport;
 pub mod trickle;

@@ -129,7 +129,9 @@ pub const ADDRMAN_HORIZON: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 pub const MAX_PEERS_FILE_SIZE: usize = 16 << 20;
 /// Addresses that are remembered to be discouraged: at least the last so many, at most half as many again
 /// (`m_discouraged`). They are what peers can make us remember; bans are the operator's, and have no bound.
-pub const MAX_DISCOURAGED: usize = 50_000;
+pub const MAX_DISCOURAGED: u32 = 50_000;
+/// How often an address seems to be discouraged that is not.
+pub const DISCOURAGED_FALSE_POSITIVES: f64 = 0.000_001;
 /// Bytes of `banlist.json` that are read: some hundred thousand bans.
 pub const MAX_BANLIST_FILE_SIZE: usize = 64 << 20;
 /// Peers that are remembered over a restart (`MAX_BLOCK_RELAY_ONLY_ANCHORS`).
@@ -147,7 +149,9 @@ pub const MAX_ADDR_PROCESSING_TOKEN_BUCKET: f64 = MAX_ADDR_TO_SEND as f64;
 /// Percent of all that we know which a peer is told (`MAX_PCT_ADDR_TO_SEND`).
 pub const MAX_PCT_ADDR_TO_SEND: usize = 23;
 /// Addresses that a peer is remembered to know: at least the last so many, at most half as many again (`m_addr_known`).
-pub const MAX_ADDR_KNOWN: usize = 5000;
+pub const MAX_ADDR_KNOWN: u32 = 5000;
+/// How often a peer seems to know an address that it does not.
+pub const ADDR_KNOWN_FALSE_POSITIVES: f64 = 0.001;
 /// Addresses in a message up to which they are news, and told on.
 pub const MAX_ADDR_NEWS: usize = 10;
 /// Peers that an address is told on to (`RelayAddress`).

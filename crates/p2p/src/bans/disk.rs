@@ -40,9 +40,10 @@ impl Bans {
         path: &Path,
         default_ban_time: Duration,
         cjdns_is_reachable: bool,
+        seed: u64,
         now: Time,
     ) -> Result<Loaded<Self>, PersistError> {
-        let mut bans = Self::new(default_ban_time, cjdns_is_reachable);
+        let mut bans = Self::new(default_ban_time, cjdns_is_reachable, seed);
         let decode = |bytes: &[u8]| decode(bytes, cjdns_is_reachable);
         let loaded = persist::load(path, MAX_BANLIST_FILE_SIZE, decode, BTreeMap::new)?;
         bans.banned = loaded.value;

@@ -7,14 +7,13 @@ mod disk;
 mod subnet;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 pub use subnet::{ParseSubnetError, Subnet};
 
 use crate::address::Host;
-use crate::limits::MAX_DISCOURAGED;
-use crate::recent::Recent;
+use crate::limits::{DISCOURAGED_FALSE_POSITIVES, MAX_DISCOURAGED};
+use crate::rolling::RollingBloomFilter;
 use crate::types::Time;
 
 /// How long a ban lasts if nothing else is said (`DEFAULT_MISBEHAVING_BANTIME`).
@@ -81,9 +80,7 @@ pub struct Bans {
     default_ban_time: Duration,
     cjdns_is_reachable: bool,
     dirty: bool,
-    discouraged: Recent<u64>,
-    /// By a key that nobody knows.
-    hasher: RandomState,
+    discouraged: RollingBloomFilter,
 }
 
 /// Whole seconds since 1970.
@@ -92,15 +89,14 @@ fn seconds(time: Time) -> i64 {
 }
 
 impl Bans {
-    /// Nobody is kept out.
-    pub fn new(default_ban_time: Duration, cjdns_is_reachable: bool) -> Self {
+    /// Nobody is kept out. The seed is secret and random.
+    pub fn new(default_ban_time: Duration, cjdns_is_reachable: bool, seed: u64) -> Self {
         Self {
             banned: BTreeMap::new(),
             default_ban_time,
             cjdns_is_reachable,
             dirty: false,
-            discouraged: Recent::new(MAX_DISCOURAGED),
-            hasher: RandomState::new(),
+            discouraged: RollingBloomFilter::new(MAX_DISCOURAGED, DISCOURAGED_FALSE_POSITIVES, seed),
         }
     }
 
@@ -208,12 +204,12 @@ impl Bans {
 
     /// An address misbehaved (`Discourage`).
     pub fn discourage(&mut self, host: &Host) {
-        self.discouraged.insert(self.hasher.hash_one(host));
+        self.discouraged.insert(&host.addr_bytes());
     }
 
-    /// Whether an address misbehaved of late. It may be so by mistake, once in 10^14 times (`IsDiscouraged`).
+    /// Whether an address misbehaved of late. It may be so by mistake, once in a million times (`IsDiscouraged`).
     pub fn is_discouraged(&self, host: &Host) -> bool {
-        self.discouraged.contains(&self.hasher.hash_one(host))
+        self.discouraged.contains(&host.addr_bytes())
     }
 }
 

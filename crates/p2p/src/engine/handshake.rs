@@ -85,7 +85,7 @@ impl Peer {
             last_tx: Duration::ZERO,
             relay: None,
             fee_filter: FeeFilter::default(),
-            addrs: PeerAddrs::new(kind, now),
+            addrs: PeerAddrs::new(kind, now, rng),
             pings: Default::default(),
             received: Default::default(),
             sent: Default::default(),
