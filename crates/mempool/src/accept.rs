@@ -1,4 +1,5 @@
-//! Whether one transaction may come: Core's `MemPoolAccept` for single transactions, check by check and in its order.
+//! Whether a transaction may come: Core's `MemPoolAccept`, check by check and in its order. What holds of several
+//! together is in `package`.
 
 use crate::feerate::{FeeFrac, fee_at_rate};
 use crate::mempool::State;
@@ -14,6 +15,7 @@ use cairn_consensus::script::{ScriptFlags, TransactionSignatureChecker, verify_s
 use cairn_consensus::sighash::PrecomputedTransactionData;
 use cairn_consensus::tx as rules;
 use std::collections::BTreeSet;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 /// A transaction that has passed every check that needs neither chain nor mempool.
@@ -21,7 +23,7 @@ use std::sync::Arc;
 pub(crate) struct Prepared {
     pub(crate) tx: Arc<Transaction>,
     pub(crate) txid: Txid,
-    wtxid: Wtxid,
+    pub(crate) wtxid: Wtxid,
 }
 
 impl Prepared {
@@ -40,12 +42,82 @@ impl Prepared {
     }
 }
 
-/// Which transactions are measured: those that come from outside, or those that a disconnected block returns, which
-/// pay no minimum and are held to no topology (Core's `bypass_limits`).
+/// On what terms a transaction comes (Core's `ATMPArgs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Limits {
-    Enforced,
-    Bypassed,
+pub(crate) struct Terms {
+    /// When it came, seconds since 1970.
+    pub(crate) time: u64,
+    /// A disconnected block returns it: it pays no minimum and is held to no topology.
+    pub(crate) bypass_limits: bool,
+    /// It may take the place of what it conflicts with.
+    pub(crate) allow_replacement: bool,
+    /// It may take the place of its parent's other child (BIP 431).
+    pub(crate) allow_sibling_eviction: bool,
+    /// It need not pay the minimum by itself: the package does.
+    pub(crate) package_feerates: bool,
+    /// Most that the caller pays, satoshi for 1,000 vbytes.
+    pub(crate) max_fee_rate: Option<u64>,
+}
+
+impl Terms {
+    /// One transaction from outside.
+    pub(crate) fn single(time: u64) -> Self {
+        Self {
+            time,
+            bypass_limits: false,
+            allow_replacement: true,
+            allow_sibling_eviction: true,
+            package_feerates: false,
+            max_fee_rate: None,
+        }
+    }
+
+    /// What a disconnected block returns.
+    pub(crate) fn returned(time: u64) -> Self {
+        Self { bypass_limits: true, ..Self::single(time) }
+    }
+
+    /// A child with its parents.
+    pub(crate) fn package(time: u64, max_fee_rate: Option<u64>) -> Self {
+        Self { allow_sibling_eviction: false, package_feerates: true, max_fee_rate, ..Self::single(time) }
+    }
+
+    /// Several that are only tested.
+    pub(crate) fn package_test(time: u64) -> Self {
+        Self { allow_replacement: false, allow_sibling_eviction: false, ..Self::single(time) }
+    }
+
+    /// Whether a transaction pays more than the caller is willing to.
+    pub(crate) fn exceeds_max_fee_rate(&self, entry: &Entry) -> bool {
+        let rate = FeeFrac::new(entry.modified_fee, entry.vsize());
+        self.max_fee_rate
+            .is_some_and(|max| rate.cmp_rate(&FeeFrac::new(max.try_into().unwrap_or(i64::MAX), 1000)).is_gt())
+    }
+}
+
+/// The refusal of what pays more than the caller is willing to.
+pub(crate) fn max_fee_rate_exceeded() -> TxReject {
+    reject(TxRejectKind::MempoolPolicy, "max feerate exceeded", "")
+}
+
+/// What is known of a transaction after the checks of it by itself (Core's `Workspace`).
+#[derive(Debug)]
+pub(crate) struct Workspace {
+    pub(crate) txid: Txid,
+    pub(crate) entry: Entry,
+    /// What it spends, in the order of its inputs.
+    pub(crate) spent: Vec<TxOut>,
+    /// Its parents in the mempool.
+    pub(crate) parents: BTreeSet<Txid>,
+    /// Transactions here that it conflicts with, a sibling to evict included.
+    pub(crate) conflicts: BTreeSet<Txid>,
+    pub(crate) evicts_sibling: bool,
+}
+
+impl Workspace {
+    pub(crate) fn candidate(&self, parents: BTreeSet<Txid>) -> Candidate {
+        Candidate { txid: self.txid, rate: self.entry.rate(), parents }
+    }
 }
 
 /// A transaction that may come as far as everything but its scripts goes.
@@ -77,24 +149,40 @@ impl State {
     /// The coin at an outpoint, whether spent here or not.
     pub(crate) fn unspent_or_here(&self, chain: &Chain, outpoint: &OutPoint) -> Result<Option<Coin>, ChainError> {
         match self.pool.get(&outpoint.txid) {
-            Some(member) => Ok(member.entry.tx.output.get(outpoint.vout as usize).map(|output| Coin {
-                output: output.clone(),
-                height: MEMPOOL_HEIGHT,
-                coinbase: false,
-            })),
+            Some(member) => Ok(unconfirmed_coin(&member.entry.tx, outpoint.vout)),
             None => chain.coin(outpoint),
         }
     }
 
-    /// Everything but the scripts.
+    /// Everything but the scripts, for a transaction that comes by itself (Core's `AcceptSingleTransactionInternal`).
     pub(crate) fn propose(
         &mut self,
         chain: &Chain,
         config: &MempoolConfig,
         prepared: &Prepared,
-        now: u64,
-        limits: Limits,
+        terms: Terms,
     ) -> Result<Proposal, TxReject> {
+        let new = self.pre_checks(chain, config, prepared, terms, &[])?;
+        let replaced = self.make_room(config, &new)?;
+        if terms.exceeds_max_fee_rate(&new.entry) {
+            return Err(max_fee_rate_exceeded());
+        }
+        if !terms.bypass_limits && config.require_standard {
+            standard::check_ephemeral_spends(&self.pool, from_ref(&prepared.tx)).map_err(|(_, reason)| reason)?;
+        }
+        Ok(Proposal { entry: new.entry, spent: new.spent, replaced })
+    }
+
+    /// What can be said of a transaction by itself (Core's `PreChecks`). It may spend from what comes `before` it in its
+    /// package.
+    pub(crate) fn pre_checks(
+        &mut self,
+        chain: &Chain,
+        config: &MempoolConfig,
+        prepared: &Prepared,
+        terms: Terms,
+        before: &[Workspace],
+    ) -> Result<Workspace, TxReject> {
         let Prepared { tx, txid, wtxid } = prepared;
         let (txid, wtxid) = (*txid, *wtxid);
         let tip = chain.tip();
@@ -108,7 +196,10 @@ impl State {
         }
         let mut conflicts: BTreeSet<Txid> =
             tx.input.iter().filter_map(|input| self.pool.spender(&input.previous_output)).collect();
-        let coins = self.coins(chain, tx, txid)?;
+        if !terms.allow_replacement && !conflicts.is_empty() {
+            return Err(reject(TxRejectKind::MempoolPolicy, "bip125-replacement-disallowed", ""));
+        }
+        let coins = self.coins(chain, tx, txid, before)?;
         if !is_bip68_final(chain, &tip, tx, &coins) {
             return Err(reject(TxRejectKind::PrematureSpend, "non-BIP68-final", ""));
         }
@@ -124,44 +215,49 @@ impl State {
             tx: tx.clone(),
             wtxid,
             fee,
+            modified_fee: self.pool.modified_fee(&txid, fee),
             weight,
             adjusted_weight: weight.max(sigop_cost * standard::BYTES_PER_SIGOP),
             sigop_cost,
-            time: now,
+            time: terms.time,
             height: tip.height,
-            sequence: if limits == Limits::Bypassed { 0 } else { self.pool.sequence() },
+            sequence: if terms.bypass_limits { 0 } else { self.pool.sequence() },
         };
         let vsize = entry.vsize();
         if config.require_standard {
-            standard::check_dust_pays_nothing(tx, fee)?;
+            standard::check_dust_pays_nothing(tx, fee, entry.modified_fee)?;
         }
         if sigop_cost > standard::MAX_STANDARD_TX_SIGOPS_COST {
             return Err(not_standard("bad-txns-too-many-sigops", sigop_cost.to_string()));
         }
-        if limits == Limits::Enforced {
-            self.check_fee_rate(config, fee, vsize, now)?;
+        if !terms.bypass_limits && !terms.package_feerates {
+            self.check_fee_rate(config, entry.modified_fee, vsize)?;
         }
         let parents = self.pool.parents_of(tx);
         let mut evicts_sibling = false;
-        if limits == Limits::Enforced
-            && let Some(sibling) = truc::check(&self.pool, tx, txid, wtxid, vsize, &parents, &conflicts)?
-        {
-            conflicts.insert(sibling);
-            evicts_sibling = true;
+        if !terms.bypass_limits {
+            let violation = truc::check(&self.pool, prepared, vsize, &parents, &conflicts);
+            match violation {
+                Ok(()) => {}
+                Err(truc::Violation { sibling: Some(sibling), .. }) if terms.allow_sibling_eviction => {
+                    conflicts.insert(sibling);
+                    evicts_sibling = true;
+                }
+                Err(violation) => return Err(violation.into()),
+            }
         }
-        let candidate = Candidate { txid, rate: FeeFrac::new(fee, entry.adjusted_weight), parents };
-        let replaced = self.make_room(config, &candidate, fee, vsize, &conflicts, evicts_sibling)?;
-        if limits == Limits::Enforced && config.require_standard {
-            standard::check_ephemeral_spends(&self.pool, tx, txid, wtxid)?;
-        }
-        Ok(Proposal { entry, spent, replaced })
+        Ok(Workspace { txid, entry, spent, parents, conflicts, evicts_sibling })
     }
 
     /// The coins that a transaction spends, in the order of its inputs.
-    fn coins(&self, chain: &Chain, tx: &Transaction, txid: Txid) -> Result<Vec<Coin>, TxReject> {
+    fn coins(&self, chain: &Chain, tx: &Transaction, txid: Txid, before: &[Workspace]) -> Result<Vec<Coin>, TxReject> {
         let mut coins = Vec::with_capacity(tx.input.len());
         for input in &tx.input {
-            let coin = self.unspent_or_here(chain, &input.previous_output).map_err(|error| unreadable(&error))?;
+            let outpoint = &input.previous_output;
+            let coin = match before.iter().find(|other| other.txid == outpoint.txid) {
+                Some(other) => unconfirmed_coin(&other.entry.tx, outpoint.vout),
+                None => self.unspent_or_here(chain, outpoint).map_err(|error| unreadable(&error))?,
+            };
             match coin {
                 Some(coin) => coins.push(coin),
                 None => return Err(self.why_missing(chain, tx, txid)),
@@ -182,13 +278,15 @@ impl State {
         reject(TxRejectKind::MissingInputs, "bad-txns-inputs-missingorspent", "")
     }
 
-    fn check_fee_rate(&mut self, config: &MempoolConfig, fee: u64, vsize: u64, now: u64) -> Result<(), TxReject> {
-        let minimum = self.rolling.rate(now, self.pool.usage(), config);
-        for (rate, reason) in
-            [(minimum, "mempool min fee not met"), (config.min_relay_fee_rate, "min relay fee not met")]
-        {
-            let needed = fee_at_rate(rate, vsize);
-            if fee < needed {
+    /// Core's `CheckFeeRate`, for one transaction or a package: `fee` is the modified one in satoshi.
+    pub(crate) fn check_fee_rate(&mut self, config: &MempoolConfig, fee: i64, vsize: u64) -> Result<(), TxReject> {
+        let minimum = self.rolling.rate(self.now, self.pool.usage(), config);
+        for (rate, reason) in [
+            (Some(minimum).filter(|&rate| rate > 0), "mempool min fee not met"),
+            (Some(config.min_relay_fee_rate), "min relay fee not met"),
+        ] {
+            let Some(needed) = rate.map(|rate| fee_at_rate(rate, vsize)) else { continue };
+            if i128::from(fee) < i128::from(needed) {
                 return Err(reject(TxRejectKind::Reconsiderable, reason, format!("{fee} < {needed}")));
             }
         }
@@ -196,32 +294,29 @@ impl State {
     }
 
     /// Cluster limits, and replacement if there are conflicts: what leaves.
-    fn make_room(
-        &self,
-        config: &MempoolConfig,
-        candidate: &Candidate,
-        fee: u64,
-        vsize: u64,
-        conflicts: &BTreeSet<Txid>,
-        evicts_sibling: bool,
-    ) -> Result<BTreeSet<Txid>, TxReject> {
-        if conflicts.is_empty() {
-            return match self.pool.staged(candidate, &BTreeSet::new()).within_limits() {
+    fn make_room(&self, config: &MempoolConfig, new: &Workspace) -> Result<BTreeSet<Txid>, TxReject> {
+        let candidate = new.candidate(new.parents.clone());
+        if new.conflicts.is_empty() {
+            return match self.pool.staged(from_ref(&candidate), &BTreeSet::new()).within_limits() {
                 true => Ok(BTreeSet::new()),
                 false => Err(reject(TxRejectKind::MempoolPolicy, "too-large-cluster", "")),
             };
         }
-        let replacement = rbf::Replacement { candidate, fee, vsize, conflicts, evicts_sibling };
-        let replaced = rbf::check(&self.pool, &replacement, config.incremental_fee_rate)?;
-        if let Some(ancestor) = self.pool.ancestors(&candidate.parents).intersection(conflicts).next() {
+        let replaced = rbf::check(&self.pool, new, &candidate, config.incremental_fee_rate)?;
+        if let Some(ancestor) = self.pool.ancestors(&new.parents).intersection(&new.conflicts).next() {
             return Err(reject(
                 TxRejectKind::Consensus,
                 "bad-txns-spends-conflicting-tx",
-                format!("{} spends conflicting transaction {ancestor}", candidate.txid),
+                format!("{} spends conflicting transaction {ancestor}", new.txid),
             ));
         }
         Ok(replaced)
     }
+}
+
+/// The coin that an unconfirmed transaction makes.
+fn unconfirmed_coin(tx: &Transaction, vout: u32) -> Option<Coin> {
+    tx.output.get(vout as usize).map(|output| Coin { output: output.clone(), height: MEMPOOL_HEIGHT, coinbase: false })
 }
 
 /// Core's `CheckSequenceLocksAtTip`: whether BIP 68 lets the transaction into the next block.

@@ -2,26 +2,27 @@
 
 use std::cmp::Ordering;
 
-/// A fee in satoshi over a size (weight units or vbytes, as the user says). Ordered by ratio, exactly.
+/// A fee in satoshi over a size (weight units or vbytes, as the user says). Ordered by ratio, exactly. Negative where
+/// an operator has prioritised downwards.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FeeFrac {
-    pub(crate) fee: u64,
+    pub(crate) fee: i64,
     pub(crate) size: u64,
 }
 
 impl FeeFrac {
-    pub(crate) fn new(fee: u64, size: u64) -> Self {
+    pub(crate) fn new(fee: i64, size: u64) -> Self {
         Self { fee, size }
     }
 
-    /// Fee and size of both together.
+    /// Fee and size of both together. Only an operator's deltas reach the bounds.
     pub(crate) fn plus(self, other: Self) -> Self {
-        Self { fee: self.fee + other.fee, size: self.size + other.size }
+        Self { fee: self.fee.saturating_add(other.fee), size: self.size + other.size }
     }
 
     /// Compares the ratios; nothing over nothing counts as a rate of zero.
     pub(crate) fn cmp_rate(&self, other: &Self) -> Ordering {
-        let cross = |fee: u64, size: u64| u128::from(fee) * u128::from(size.max(1));
+        let cross = |fee: i64, size: u64| i128::from(fee) * i128::from(size.max(1));
         cross(self.fee, other.size).cmp(&cross(other.fee, self.size))
     }
 
@@ -31,8 +32,9 @@ impl FeeFrac {
     }
 
     /// Fee of 1,000 units of size, rounded down (Core's `GetFeePerK`).
-    pub(crate) fn per_thousand(self) -> u64 {
-        (u128::from(self.fee) * 1000 / u128::from(self.size.max(1))).try_into().unwrap_or(u64::MAX)
+    pub(crate) fn per_thousand(self) -> i64 {
+        let rate = (i128::from(self.fee) * 1000).div_euclid(i128::from(self.size.max(1)));
+        rate.clamp(i64::MIN.into(), i64::MAX.into()) as i64
     }
 }
 
@@ -60,11 +62,11 @@ pub(crate) fn compare_diagrams(left: &[FeeFrac], right: &[FeeFrac]) -> Option<Or
 }
 
 /// Corners of a diagram: cumulative size and fee, from the origin.
-fn points(chunks: &[FeeFrac]) -> Vec<(u64, u64)> {
-    let mut at = (0, 0);
+fn points(chunks: &[FeeFrac]) -> Vec<(u64, i64)> {
+    let mut at: (u64, i64) = (0, 0);
     let mut points = vec![at];
     for chunk in chunks {
-        at = (at.0 + chunk.size, at.1 + chunk.fee);
+        at = (at.0 + chunk.size, at.1.saturating_add(chunk.fee));
         points.push(at);
     }
     points
@@ -72,26 +74,26 @@ fn points(chunks: &[FeeFrac]) -> Vec<(u64, u64)> {
 
 /// Compares the heights of two diagrams at a size. Both are straight between corners, so comparing at the corners of
 /// both compares them everywhere.
-fn compare_at(left: &[(u64, u64)], right: &[(u64, u64)], size: u64) -> Ordering {
+fn compare_at(left: &[(u64, i64)], right: &[(u64, i64)], size: u64) -> Ordering {
     let (left_numerator, left_denominator) = height_at(left, size);
     let (right_numerator, right_denominator) = height_at(right, size);
-    // Sizes are below 2^30 and fees below 2^51 (21 million coins): the products stay far below 2^128.
+    // Sizes are below 2^30 and fees below 2^63: the products stay below 2^127.
     (left_numerator * right_denominator).cmp(&(right_numerator * left_denominator))
 }
 
 /// The height of a diagram at a size, as a fraction; flat beyond its end.
-fn height_at(points: &[(u64, u64)], size: u64) -> (u128, u128) {
+fn height_at(points: &[(u64, i64)], size: u64) -> (i128, i128) {
     let after = points.partition_point(|point| point.0 < size);
     let Some(&(right_size, right_fee)) = points.get(after) else {
-        return (points.last().map_or(0, |point| u128::from(point.1)), 1);
+        return (points.last().map_or(0, |point| i128::from(point.1)), 1);
     };
     if right_size == size || after == 0 {
-        return (u128::from(right_fee), 1);
+        return (i128::from(right_fee), 1);
     }
     let (left_size, left_fee) = points[after - 1];
-    let width = u128::from(right_size - left_size);
-    let part = u128::from(size - left_size) * u128::from(right_fee - left_fee);
-    (u128::from(left_fee) * width + part, width)
+    let width = i128::from(right_size - left_size);
+    let part = i128::from(size - left_size) * (i128::from(right_fee) - i128::from(left_fee));
+    (i128::from(left_fee) * width + part, width)
 }
 
 #[cfg(test)]
@@ -107,6 +109,8 @@ mod tests {
             Ordering::Greater
         );
         assert_eq!(rate(0, 0).cmp_rate(&rate(0, 7)), Ordering::Equal);
+        assert_eq!(rate(-1, 3).cmp_rate(&rate(-1, 4)), Ordering::Less);
+        assert_eq!(rate(i64::MIN, u64::MAX >> 1).cmp_rate(&rate(i64::MAX, 1)), Ordering::Less);
     }
 
     #[test]
@@ -115,6 +119,8 @@ mod tests {
         assert_eq!(fee_at_rate(100, 140), 14);
         assert_eq!(fee_at_rate(0, 140), 0);
         assert_eq!(FeeFrac::new(1, 3).per_thousand(), 333);
+        assert_eq!(FeeFrac::new(-1, 3).per_thousand(), -334);
+        assert_eq!(FeeFrac::new(i64::MAX, 1).per_thousand(), i64::MAX);
         assert_eq!(FeeFrac::new(10, 5).weight_to_vsize().size, 2);
     }
 

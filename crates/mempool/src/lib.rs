@@ -7,7 +7,10 @@
 //! | module | holds |
 //! |---|---|
 //! | `mempool` | [`Mempool`]: the lock, what callers do, selection |
-//! | `accept` | Core's `MemPoolAccept`: every check of one transaction, in its order |
+//! | `accept` | Core's `MemPoolAccept`: every check of a transaction, in its order |
+//! | `inspect` | what operators see: entries, clusters, chunks |
+//! | `operator` | what operators change: fees as this node sees them, what is still to be told |
+//! | `package` | several transactions at once, a child paying for its parents |
 //! | `policy` | standardness, replacement, version 3 topology |
 //! | `pool` | the transactions and their indexes; clusters |
 //! | `linearize` | the best order of a cluster, exactly |
@@ -18,9 +21,12 @@
 
 mod accept;
 mod feerate;
+mod inspect;
 mod limit;
 mod linearize;
 mod mempool;
+mod operator;
+mod package;
 mod policy;
 mod pool;
 mod relay;
@@ -28,4 +34,9 @@ mod reorg;
 mod types;
 
 pub use mempool::{BLOCK_MIN_FEE_RATE, Mempool};
-pub use types::{Accepted, MEMPOOL_HEIGHT, MempoolConfig, MempoolEntry, MempoolInfo, RelayEntry};
+pub use operator::DustNotPrioritised;
+pub use package::{PackageResult, PackageTxResult};
+pub use policy::package::{MAX_PACKAGE_COUNT, PackageReject, PackageRejectKind, is_child_with_parents_tree};
+pub use types::{
+    Accepted, MEMPOOL_HEIGHT, MempoolChunk, MempoolConfig, MempoolEntry, MempoolInfo, Prioritised, RelayEntry,
+};

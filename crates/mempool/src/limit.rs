@@ -27,7 +27,7 @@ impl RollingFee {
         self.block_since_rise = true;
     }
 
-    fn raise(&mut self, rate: u64) {
+    fn raise(&mut self, rate: i64) {
         if rate as f64 > self.rate {
             self.rate = rate as f64;
             self.block_since_rise = false;
@@ -70,7 +70,7 @@ pub(crate) fn enforce(pool: &mut Pool, rolling: &mut RollingFee, config: &Mempoo
     {
         // What was evicted must not come back at the same rate before a block has come.
         let rate: FeeFrac = worst.rate.weight_to_vsize();
-        rolling.raise(rate.per_thousand() + config.incremental_fee_rate);
+        rolling.raise(rate.per_thousand().saturating_add_unsigned(config.incremental_fee_rate));
         evicted += worst.txids.len();
         pool.remove(worst.txids);
     }

@@ -156,7 +156,8 @@ fn best_closure(nodes: &[Node], set: &[usize]) -> Option<Vec<bool>> {
     }
     flow.saturate(source, sink);
     let inside = flow.reachable(source);
-    set.iter().any(|&node| inside[node]).then_some(inside)
+    let taken = set.iter().filter(|&&node| inside[node]).count();
+    (1..set.len()).contains(&taken).then_some(inside)
 }
 
 /// Maximum flow (Dinic's algorithm).
@@ -245,7 +246,7 @@ mod tests {
     use crate::feerate::compare_diagrams;
     use proptest::prelude::*;
 
-    fn node(fee: u64, size: u64, parents: &[usize]) -> Node {
+    fn node(fee: i64, size: u64, parents: &[usize]) -> Node {
         Node { rate: FeeFrac::new(fee, size), parents: parents.to_vec() }
     }
 
@@ -290,8 +291,8 @@ mod tests {
     }
 
     fn graph(most: usize) -> impl Strategy<Value = Vec<Node>> {
-        prop::collection::vec((0u64..40, 1u64..20, any::<u32>()), 1..=most).prop_map(|list| {
-            let place = |(place, (fee, size, edges)): (usize, (u64, u64, u32))| {
+        prop::collection::vec((-10i64..40, 1u64..20, any::<u32>()), 1..=most).prop_map(|list| {
+            let place = |(place, (fee, size, edges)): (usize, (i64, u64, u32))| {
                 let parents: Vec<usize> = (0..place).filter(|bit| edges >> (2 * bit % 32) & 3 == 0).collect();
                 node(fee, size, &parents)
             };

@@ -1,10 +1,12 @@
 //! [`Mempool`]: one lock around the transactions, and what callers do with it.
 
-use crate::accept::{Limits, Prepared, Proposal, check_scripts};
+use crate::accept::{Prepared, Proposal, Terms, check_scripts};
 use crate::feerate::FeeFrac;
+use crate::inspect::entry;
 use crate::limit::{self, RollingFee};
+use crate::package::rate_of;
 use crate::policy::reject;
-use crate::pool::{Member, Next, Pool};
+use crate::pool::{Entry, Next, Pool};
 use crate::reorg::Reorg;
 use crate::types::{Accepted, MempoolConfig, MempoolEntry, MempoolInfo};
 use bitcoin::{Amount, OutPoint, Transaction, Txid};
@@ -12,7 +14,6 @@ use cairn_chain::{Chain, ChainError};
 use cairn_consensus::coins::Coin;
 use cairn_consensus::error::{TxReject, TxRejectKind};
 use cairn_consensus::tx as rules;
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Lowest rate that is mined, satoshi for 1,000 vbytes (`DEFAULT_BLOCK_MIN_TX_FEE`).
@@ -78,53 +79,51 @@ impl Mempool {
 
     /// Validates and adds. `now` is seconds since 1970.
     pub fn accept(&self, tx: Transaction, now: u64) -> Result<Accepted, TxReject> {
-        let prepared = Prepared::new(Arc::new(tx), &self.config)?;
-        let spent = self.propose(&prepared, now)?.spent;
-        check_scripts(&self.chain, &prepared.tx, &spent)?;
+        self.accept_shared(&Arc::new(tx), now, now)
+    }
 
-        // The mempool may have changed while the scripts ran. Their verdict has not: an outpoint names its output.
+    /// Validates and adds a transaction that came at `time`, perhaps before a restart. Both are seconds since 1970.
+    pub fn accept_shared(&self, tx: &Arc<Transaction>, time: u64, now: u64) -> Result<Accepted, TxReject> {
+        self.note_time(now);
+        let accepted = self.accept_untrimmed(tx, Terms::single(time))?;
         let mut state = self.lock();
-        let proposal = state.propose(&self.chain, &self.config, &prepared, now, Limits::Enforced)?;
-        let accepted = accepted(&proposal);
-        state.pool.remove(proposal.replaced);
-        state.pool.insert(prepared.txid, proposal.entry);
         let State { pool, rolling, .. } = &mut *state;
         limit::enforce(pool, rolling, &self.config, now);
-        if !state.pool.contains(&prepared.txid) {
+        if !pool.contains(&tx.compute_txid()) {
             return Err(reject(TxRejectKind::Reconsiderable, "mempool full", ""));
         }
         Ok(accepted)
     }
 
+    /// Validates and adds, and leaves it to the caller to keep within the bound on memory.
+    pub(crate) fn accept_untrimmed(&self, tx: &Arc<Transaction>, terms: Terms) -> Result<Accepted, TxReject> {
+        let prepared = Prepared::new(tx.clone(), &self.config)?;
+        let spent = self.lock().propose(&self.chain, &self.config, &prepared, terms)?.spent;
+        check_scripts(&self.chain, &prepared.tx, &spent)?;
+
+        // The mempool may have changed while the scripts ran. Their verdict has not: an outpoint names its output.
+        let mut state = self.lock();
+        let Proposal { entry, replaced, .. } = state.propose(&self.chain, &self.config, &prepared, terms)?;
+        let accepted = accepted(&entry, replaced.iter().copied().collect());
+        state.pool.remove(replaced);
+        state.pool.insert(prepared.txid, entry);
+        Ok(accepted)
+    }
+
     /// Validates without adding (`testmempoolaccept`).
     pub fn test_accept(&self, tx: &Transaction, now: u64) -> Result<Accepted, TxReject> {
+        self.note_time(now);
         let prepared = Prepared::new(Arc::new(tx.clone()), &self.config)?;
-        let proposal = self.propose(&prepared, now)?;
-        check_scripts(&self.chain, &prepared.tx, &proposal.spent)?;
-        Ok(accepted(&proposal))
+        let Proposal { entry, spent, replaced } =
+            self.lock().propose(&self.chain, &self.config, &prepared, Terms::single(now))?;
+        check_scripts(&self.chain, &prepared.tx, &spent)?;
+        Ok(accepted(&entry, replaced.into_iter().collect()))
     }
 
-    fn propose(&self, prepared: &Prepared, now: u64) -> Result<Proposal, TxReject> {
+    /// The minimum fee rate falls with time, which only callers know.
+    pub(crate) fn note_time(&self, now: u64) {
         let mut state = self.lock();
         state.now = state.now.max(now);
-        state.propose(&self.chain, &self.config, prepared, now, Limits::Enforced)
-    }
-
-    /// A transaction by id.
-    pub fn get(&self, txid: &Txid) -> Option<MempoolEntry> {
-        let state = self.lock();
-        state.pool.get(txid).map(|member| entry(&state.pool, member))
-    }
-
-    /// All transaction ids, highest fee rate first (as chunks would be mined, parents before children).
-    pub fn txids(&self) -> Vec<Txid> {
-        let state = self.lock();
-        let mut txids = Vec::with_capacity(state.pool.len());
-        state.pool.best_chunks(|chunk| {
-            txids.extend(&chunk.txids);
-            Next::Go
-        });
-        txids
     }
 
     /// Totals.
@@ -137,12 +136,18 @@ impl Mempool {
             usage: pool.usage(),
             total_fee: pool.total_fee(),
             min_fee_rate: rolling.rate(*now, pool.usage(), &self.config).max(self.config.min_relay_fee_rate),
+            unbroadcast: pool.unbroadcast().len(),
         }
     }
 
     /// A counter that grows with every transaction that comes or goes (Core's `GetSequence`); 1 when none ever did.
     pub fn sequence(&self) -> u64 {
         self.lock().pool.sequence()
+    }
+
+    /// A counter that grows with everything that may change the next block (Core's `GetTransactionsUpdated`).
+    pub fn transactions_updated(&self) -> u64 {
+        self.lock().pool.updates()
     }
 
     /// The coin at `outpoint` as the mempool sees it: created by a transaction in it, or the chain's, unless spent in it.
@@ -171,7 +176,7 @@ impl Mempool {
         let (mut weight, mut sigop_cost, mut failures) = (0, 0, 0);
         let mut selected = Vec::new();
         state.pool.best_chunks(|chunk| {
-            let lowest = FeeFrac::new(BLOCK_MIN_FEE_RATE, 1000);
+            let lowest = FeeFrac::new(BLOCK_MIN_FEE_RATE as i64, 1000);
             if chunk.rate.weight_to_vsize().cmp_rate(&lowest).is_lt() {
                 return Next::Stop;
             }
@@ -195,33 +200,13 @@ impl Mempool {
     }
 }
 
-fn accepted(proposal: &Proposal) -> Accepted {
+/// The result for a transaction that pays for itself.
+pub(crate) fn accepted(entry: &Entry, replaced: Vec<Txid>) -> Accepted {
     Accepted {
-        vsize: proposal.entry.vsize(),
-        fee: Amount::from_sat(proposal.entry.fee),
-        replaced: proposal.replaced.iter().copied().collect(),
-    }
-}
-
-fn entry(pool: &Pool, member: &Member) -> MempoolEntry {
-    let own = &member.entry;
-    let totals = |relatives: BTreeSet<Txid>| {
-        let start = (1, own.vsize(), own.fee);
-        relatives.iter().filter_map(|txid| pool.get(txid)).fold(start, |(count, vsize, fee), relative| {
-            (count + 1, vsize + relative.entry.vsize(), fee + relative.entry.fee)
-        })
-    };
-    MempoolEntry {
-        tx: own.tx.clone(),
-        fee: Amount::from_sat(own.fee),
-        vsize: own.vsize(),
-        weight: own.weight,
-        sigop_cost: own.sigop_cost,
-        time: own.time,
-        height: own.height,
-        depends: member.parents.iter().copied().collect(),
-        spent_by: member.children.iter().copied().collect(),
-        ancestors: totals(pool.ancestors(&member.parents)),
-        descendants: totals(pool.with_descendants(member.children.iter().copied())),
+        vsize: entry.vsize(),
+        fee: Amount::from_sat(entry.fee),
+        effective_rate: rate_of(FeeFrac::new(entry.modified_fee, entry.vsize())),
+        effective_includes: vec![entry.wtxid],
+        replaced,
     }
 }

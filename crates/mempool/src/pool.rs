@@ -4,13 +4,17 @@ use crate::feerate::FeeFrac;
 use crate::linearize::{Node, linearize};
 use bitcoin::{OutPoint, Transaction, Txid, Wtxid};
 use std::cmp::{Ordering, Reverse};
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Most transactions in a cluster (Core's `DEFAULT_CLUSTER_LIMIT`).
 pub(crate) const CLUSTER_COUNT_LIMIT: usize = 64;
 /// Most sigop-adjusted weight in a cluster (Core's `DEFAULT_CLUSTER_SIZE_LIMIT_KVB`).
 pub(crate) const CLUSTER_WEIGHT_LIMIT: u64 = 101_000 * 4;
+
+/// More than there is money, and little enough that the fees of a cluster can be summed: beyond it an operator's word
+/// makes no difference, in satoshi.
+const LARGEST_FEE: i64 = 1 << 56;
 
 /// A transaction and what was found out about it when it came.
 #[derive(Debug, Clone)]
@@ -19,6 +23,9 @@ pub(crate) struct Entry {
     pub(crate) wtxid: Wtxid,
     /// Satoshi.
     pub(crate) fee: u64,
+    /// The fee with what an operator has added or taken (`prioritisetransaction`), satoshi: what policy and selection
+    /// go by.
+    pub(crate) modified_fee: i64,
     pub(crate) weight: u64,
     /// Weight, or what its signature operations count for if that is more.
     pub(crate) adjusted_weight: u64,
@@ -38,8 +45,8 @@ impl Entry {
         self.adjusted_weight.div_ceil(4)
     }
 
-    fn rate(&self) -> FeeFrac {
-        FeeFrac::new(self.fee, self.adjusted_weight)
+    pub(crate) fn rate(&self) -> FeeFrac {
+        FeeFrac::new(self.modified_fee.clamp(-LARGEST_FEE, LARGEST_FEE), self.adjusted_weight)
     }
 }
 
@@ -101,10 +108,15 @@ pub(crate) struct Pool {
     /// The last, so the worst, chunk of each cluster.
     worst: BTreeSet<(RateKey, u64)>,
     by_time: BTreeSet<(u64, Txid)>,
+    /// What operators have added to fees, satoshi, never zero; kept for transactions that are not here too.
+    deltas: BTreeMap<Txid, i64>,
+    /// Transactions of local origin that no peer has asked for yet.
+    unbroadcast: BTreeSet<Txid>,
     total_vsize: u64,
     total_fee: u64,
     usage: usize,
     sequence: u64,
+    prioritisations: u64,
 }
 
 impl Default for Pool {
@@ -117,11 +129,14 @@ impl Default for Pool {
             next_cluster: 0,
             worst: BTreeSet::new(),
             by_time: BTreeSet::new(),
+            deltas: BTreeMap::new(),
+            unbroadcast: BTreeSet::new(),
             total_vsize: 0,
             total_fee: 0,
             usage: 0,
             // Zero is older than everything.
             sequence: 1,
+            prioritisations: 0,
         }
     }
 }
@@ -143,6 +158,17 @@ impl Pool {
     /// Changes with every addition and removal.
     pub(crate) fn sequence(&self) -> u64 {
         self.sequence
+    }
+    /// Changes with everything that may change what is mined next.
+    pub(crate) fn updates(&self) -> u64 {
+        self.sequence + self.prioritisations
+    }
+    /// What operators have added to fees, satoshi.
+    pub(crate) fn deltas(&self) -> &BTreeMap<Txid, i64> {
+        &self.deltas
+    }
+    pub(crate) fn unbroadcast(&self) -> &BTreeSet<Txid> {
+        &self.unbroadcast
     }
     pub(crate) fn get(&self, txid: &Txid) -> Option<&Member> {
         self.members.get(txid)
@@ -224,11 +250,48 @@ impl Pool {
             self.sequence += 1;
             self.by_time.remove(&(member.entry.time, txid));
             self.by_wtxid.remove(&member.entry.wtxid);
+            self.unbroadcast.remove(&txid);
             touched.extend(self.dissolve(member.cluster));
             removed.push(member.entry);
         }
         self.recluster(touched);
         removed
+    }
+
+    /// A fee as operators have changed it.
+    pub(crate) fn modified_fee(&self, txid: &Txid, fee: u64) -> i64 {
+        let delta = self.deltas.get(txid).copied().unwrap_or(0);
+        i64::try_from(fee).unwrap_or(i64::MAX).saturating_add(delta)
+    }
+
+    /// Adds to what operators have added to a fee, whether the transaction is here or not.
+    pub(crate) fn prioritise(&mut self, txid: Txid, delta: i64) {
+        let sum = self.deltas.get(&txid).copied().unwrap_or(0).saturating_add(delta);
+        match sum {
+            0 => self.deltas.remove(&txid),
+            sum => self.deltas.insert(txid, sum),
+        };
+        if let Some(member) = self.members.get_mut(&txid) {
+            member.entry.modified_fee = member.entry.modified_fee.saturating_add(delta);
+            self.prioritisations += 1;
+            self.recluster(vec![txid]);
+        }
+    }
+
+    /// Forgets what operators have added to fees.
+    pub(crate) fn clear_prioritisation(&mut self, txid: &Txid) {
+        self.deltas.remove(txid);
+    }
+
+    /// Remembers that no peer has asked for a transaction that is here.
+    pub(crate) fn add_unbroadcast(&mut self, txid: Txid) {
+        if self.contains(&txid) {
+            self.unbroadcast.insert(txid);
+        }
+    }
+
+    pub(crate) fn remove_unbroadcast(&mut self, txid: &Txid) {
+        self.unbroadcast.remove(txid);
     }
 
     /// Takes a cluster apart; gives its transactions, of which some may be gone.
@@ -319,9 +382,9 @@ impl Pool {
             .len()
     }
 
-    /// What the clusters would be if `removed` left and a transaction with these parents came.
-    pub(crate) fn staged(&self, candidate: &Candidate, removed: &BTreeSet<Txid>) -> Staged {
-        let clusters: BTreeSet<u64> = (candidate.parents.iter().chain(removed))
+    /// What the clusters would be if `removed` left and the candidates came.
+    pub(crate) fn staged(&self, candidates: &[Candidate], removed: &BTreeSet<Txid>) -> Staged {
+        let clusters: BTreeSet<u64> = (candidates.iter().flat_map(|candidate| &candidate.parents).chain(removed))
             .filter_map(|txid| self.members.get(txid))
             .map(|member| member.cluster)
             .collect();
@@ -332,8 +395,9 @@ impl Pool {
             .filter(|txid| !removed.contains(*txid))
             .map(|txid| (*txid, self.members[txid].entry.rate(), self.members[txid].parents.iter().copied().collect()))
             .collect();
-        let parents = candidate.parents.difference(removed).copied().collect();
-        nodes.push((candidate.txid, candidate.rate, parents));
+        nodes.extend(candidates.iter().map(|candidate| {
+            (candidate.txid, candidate.rate, candidate.parents.difference(removed).copied().collect())
+        }));
         let mut before: Vec<FeeFrac> = before.iter().map(|chunk| chunk.rate).collect();
         before.sort_by(|a, b| b.cmp_rate(a));
         Staged { nodes, before }
@@ -358,6 +422,26 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// All transactions in the order in which they are mined.
+    pub(crate) fn mining_sequence(&self) -> Vec<Txid> {
+        let mut txids = Vec::with_capacity(self.len());
+        self.best_chunks(|chunk| {
+            txids.extend(&chunk.txids);
+            Next::Go
+        });
+        txids
+    }
+
+    /// The chunks of a transaction's cluster, best first.
+    pub(crate) fn cluster_of(&self, txid: &Txid) -> Option<&[PoolChunk]> {
+        self.members.get(txid).map(|member| self.clusters[&member.cluster].chunks.as_slice())
+    }
+
+    /// What a transaction is mined together with.
+    pub(crate) fn chunk_of(&self, txid: &Txid) -> Option<&PoolChunk> {
+        self.cluster_of(txid)?.iter().find(|chunk| chunk.txids.contains(txid))
     }
 
     /// Where `best_chunks` comes upon a transaction: a key that sorts as it does. Transactions of one place in one cluster
@@ -460,20 +544,21 @@ pub(crate) struct Candidate {
     pub(crate) txid: Txid,
     /// Fee over sigop-adjusted weight.
     pub(crate) rate: FeeFrac,
+    /// In the pool, or candidates too.
     pub(crate) parents: BTreeSet<Txid>,
 }
 
 /// The clusters that a change touches, before and after it.
 #[derive(Debug)]
 pub(crate) struct Staged {
-    /// What there would be afterwards; the candidate is the last.
+    /// What there would be afterwards.
     nodes: Vec<(Txid, FeeFrac, Vec<Txid>)>,
     /// Rates of the chunks before, falling.
     pub(crate) before: Vec<FeeFrac>,
 }
 
 impl Staged {
-    /// Whether the candidate's cluster would be within the limits.
+    /// Whether every cluster would be within the limits.
     pub(crate) fn within_limits(&self) -> bool {
         let mut neighbours: HashMap<Txid, Vec<Txid>> = HashMap::new();
         let mut sizes = HashMap::new();
@@ -484,15 +569,18 @@ impl Staged {
                 neighbours.entry(*parent).or_default().push(*txid);
             }
         }
-        let Some(&(candidate, ..)) = self.nodes.last() else { return true };
-        let mut seen = HashSet::from([candidate]);
-        let mut pending = vec![candidate];
-        let mut weight = 0;
-        while let Some(txid) = pending.pop() {
-            weight += sizes.get(&txid).copied().unwrap_or(0);
-            pending.extend(neighbours.get(&txid).into_iter().flatten().copied().filter(|&txid| seen.insert(txid)));
-        }
-        seen.len() <= CLUSTER_COUNT_LIMIT && weight <= CLUSTER_WEIGHT_LIMIT
+        let mut seen = HashSet::new();
+        self.nodes.iter().all(|(start, ..)| {
+            let (mut count, mut weight) = (0, 0);
+            let mut pending = Vec::new();
+            pending.extend(seen.insert(*start).then_some(*start));
+            while let Some(txid) = pending.pop() {
+                count += 1;
+                weight += sizes.get(&txid).copied().unwrap_or(0);
+                pending.extend(neighbours.get(&txid).into_iter().flatten().copied().filter(|&txid| seen.insert(txid)));
+            }
+            count <= CLUSTER_COUNT_LIMIT && weight <= CLUSTER_WEIGHT_LIMIT
+        })
     }
 
     /// Rates of the chunks afterwards, falling.

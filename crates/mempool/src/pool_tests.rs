@@ -1,6 +1,10 @@
 use super::*;
 use bitcoin::{Amount, ScriptBuf, Sequence, TxIn, TxOut, Witness, absolute::LockTime, transaction::Version};
 use proptest::prelude::*;
+use std::slice::from_ref;
+
+/// Satoshi.
+const MAX_MONEY: i64 = 21_000_000 * 100_000_000;
 
 /// A transaction that spends these outputs and has `outputs` of its own; `salt` makes it unique.
 fn tx(spends: &[OutPoint], outputs: u32, salt: u32) -> Transaction {
@@ -21,6 +25,7 @@ fn tx(spends: &[OutPoint], outputs: u32, salt: u32) -> Transaction {
 
 fn entry(tx: Transaction, fee: u64, weight: u64, time: u64) -> Entry {
     Entry {
+        modified_fee: fee as i64,
         wtxid: tx.compute_wtxid(),
         tx: Arc::new(tx),
         fee,
@@ -43,15 +48,6 @@ fn confirmed(n: u32) -> OutPoint {
     OutPoint { txid: bitcoin::hashes::Hash::from_byte_array([7; 32]), vout: n }
 }
 
-fn mined_order(pool: &Pool) -> Vec<Txid> {
-    let mut order = Vec::new();
-    pool.best_chunks(|chunk| {
-        order.extend(&chunk.txids);
-        Next::Go
-    });
-    order
-}
-
 /// Compares every index with what the transactions alone say.
 fn check(pool: &Pool) {
     let mut spenders = HashMap::new();
@@ -72,11 +68,14 @@ fn check(pool: &Pool) {
         assert_eq!(member.children, children);
         vsize += entry.vsize();
         fee += entry.fee;
+        assert_eq!(entry.modified_fee, pool.modified_fee(txid, entry.fee));
         usage += usage_of(&entry.tx);
         assert!(pool.by_time.contains(&(entry.time, *txid)));
         assert!(pool.clusters.contains_key(&member.cluster));
         assert_eq!(pool.txid_of(&entry.wtxid), Some(*txid));
     }
+    assert!(pool.unbroadcast.iter().all(|txid| pool.contains(txid)));
+    assert!(pool.deltas.values().all(|delta| *delta != 0));
     assert_eq!(pool.spenders, spenders);
     assert_eq!((pool.total_vsize, pool.total_fee, pool.usage), (vsize, fee, usage));
     assert_eq!(pool.by_time.len(), pool.members.len());
@@ -96,7 +95,7 @@ fn check(pool: &Pool) {
         }
         assert!(pool.worst.contains(&(RateKey(cluster.chunks.last().unwrap().rate), *id)));
     }
-    let order = mined_order(pool);
+    let order = pool.mining_sequence();
     assert_eq!(order.len(), pool.len());
     let mut sorted = order.clone();
     sorted.sort_unstable();
@@ -116,11 +115,11 @@ fn chunks_come_best_first_across_clusters() {
     let parent = add(&mut pool, tx(&[confirmed(0)], 1, 0), 100, 400);
     let child = add(&mut pool, tx(&[OutPoint { txid: parent, vout: 0 }], 1, 1), 900, 400);
     let middle = add(&mut pool, tx(&[confirmed(1)], 1, 2), 450, 400);
-    assert_eq!(mined_order(&pool), [parent, child, middle]);
+    assert_eq!(pool.mining_sequence(), [parent, child, middle]);
     assert_eq!(pool.worst_chunk().unwrap().txids, [middle]);
     check(&pool);
     pool.remove([parent]);
-    assert_eq!(mined_order(&pool), [child, middle]);
+    assert_eq!(pool.mining_sequence(), [child, middle]);
     check(&pool);
 }
 
@@ -162,13 +161,45 @@ fn staging_says_what_a_change_would_do() {
     let rate = FeeFrac::new(1000, 400);
     let txid = bitcoin::hashes::Hash::from_byte_array([9; 32]);
     let candidate = Candidate { txid, rate, parents: BTreeSet::from([parent]) };
-    let staged = pool.staged(&candidate, &BTreeSet::from([child]));
+    let staged = pool.staged(from_ref(&candidate), &BTreeSet::from([child]));
     assert!(staged.within_limits());
     let fees = |chunks: &[FeeFrac]| chunks.iter().map(|chunk| chunk.fee).collect::<Vec<_>>();
     assert_eq!(fees(&staged.before), [1000]);
     assert_eq!(fees(&staged.after()), [1100]);
     let heavy = Candidate { txid, rate: FeeFrac::new(1, CLUSTER_WEIGHT_LIMIT - 799), parents: BTreeSet::from([child]) };
-    assert!(!pool.staged(&heavy, &BTreeSet::new()).within_limits());
+    assert!(!pool.staged(from_ref(&heavy), &BTreeSet::new()).within_limits());
+}
+
+#[test]
+fn fees_are_prioritised_up_to_the_bounds_of_their_type() {
+    let mut pool = Pool::default();
+    let parent = add(&mut pool, tx(&[confirmed(0)], 1, 0), 100, 400);
+    let child = add(&mut pool, tx(&[OutPoint { txid: parent, vout: 0 }], 1, 1), 900, 400);
+    for delta in [i64::MAX, i64::MAX, i64::MIN, i64::MIN, i64::MIN] {
+        for txid in [parent, child] {
+            pool.prioritise(txid, delta);
+        }
+        assert_eq!(pool.mining_sequence(), [parent, child]);
+    }
+    assert_eq!(pool.deltas.get(&parent), Some(&i64::MIN));
+    assert_eq!(pool.get(&child).unwrap().entry.modified_fee, i64::MIN);
+}
+
+#[test]
+fn a_delta_turns_the_order_and_its_opposite_turns_it_back() {
+    let mut pool = Pool::default();
+    let poor = add(&mut pool, tx(&[confirmed(0)], 1, 0), 100, 400);
+    let rich = add(&mut pool, tx(&[confirmed(1)], 1, 1), 900, 400);
+    let updates = pool.updates();
+    pool.prioritise(poor, 801);
+    assert_eq!(pool.mining_sequence(), [poor, rich]);
+    assert_ne!(pool.updates(), updates);
+    check(&pool);
+    pool.prioritise(poor, -801);
+    assert_eq!(pool.mining_sequence(), [rich, poor]);
+    assert!(pool.deltas().is_empty());
+    assert_eq!(pool.total_fee(), 1000, "what is really paid");
+    check(&pool);
 }
 
 #[derive(Debug, Clone)]
@@ -183,6 +214,8 @@ enum Step {
     /// A block confirms the best transaction, then is undone: the parent comes back below its children.
     ConfirmAndReturn,
     EvictWorst,
+    Prioritise(prop::sample::Index, i64),
+    AddUnbroadcast(prop::sample::Index),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -193,6 +226,9 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<prop::sample::Index>().prop_map(Step::RemoveWithDescendants),
         1 => Just(Step::ConfirmAndReturn),
         1 => Just(Step::EvictWorst),
+        2 => (any::<prop::sample::Index>(), prop_oneof![-5000i64..5000, -MAX_MONEY..MAX_MONEY])
+            .prop_map(|(index, delta)| Step::Prioritise(index, delta)),
+        1 => any::<prop::sample::Index>().prop_map(Step::AddUnbroadcast),
     ]
 }
 
@@ -216,7 +252,10 @@ proptest! {
                     spends.insert(confirmed(salt));
                     let spends: Vec<OutPoint> = spends.into_iter().collect();
                     let tx = tx(&spends, 4, salt);
-                    pool.insert(tx.compute_txid(), entry(tx, fee, weight, u64::from(salt % 5)));
+                    let mut entry = entry(tx, fee, weight, u64::from(salt % 5));
+                    let txid = entry.tx.compute_txid();
+                    entry.modified_fee = pool.modified_fee(&txid, fee);
+                    pool.insert(txid, entry);
                 }
                 Step::Remove(index) if !present.is_empty() => {
                     prop_assert_eq!(pool.remove([*index.get(&present)]).len(), 1);
@@ -227,18 +266,23 @@ proptest! {
                     prop_assert!(gone.iter().all(|txid| !pool.contains(txid)));
                 }
                 Step::ConfirmAndReturn if !present.is_empty() => {
-                    let txid = mined_order(&pool)[0];
+                    let txid = pool.mining_sequence()[0];
                     let entry = pool.remove([txid]).remove(0);
                     check(&pool);
                     pool.insert(txid, entry);
                 }
                 Step::EvictWorst if !present.is_empty() => {
                     let worst = pool.worst_chunk().unwrap().clone();
-                    let order = mined_order(&pool);
+                    let order = pool.mining_sequence();
                     prop_assert!(worst.txids.iter().all(|txid| pool.get(txid).unwrap().children.iter().all(|c| worst.txids.contains(c))));
                     prop_assert!(order.len() >= worst.txids.len());
                     pool.remove(worst.txids);
                 }
+                Step::Prioritise(index, delta) if !present.is_empty() => {
+                    let txid = *index.get(&present);
+                    pool.prioritise(txid, delta);
+                }
+                Step::AddUnbroadcast(index) if !present.is_empty() => pool.add_unbroadcast(*index.get(&present)),
                 _ => {}
             }
             check(&pool);

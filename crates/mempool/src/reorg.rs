@@ -4,7 +4,7 @@
 //! so that what the new branch confirms is not validated in vain, and what only the passing lower tip would forbid
 //! stays. Here that is when the tip has more work than the one undone, or else when somebody next uses the mempool.
 
-use crate::accept::{Limits, Prepared, check_scripts, is_bip68_final};
+use crate::accept::{Prepared, Terms, check_scripts, is_bip68_final};
 use crate::limit;
 use crate::mempool::{Mempool, State};
 use crate::types::{MEMPOOL_HEIGHT, MempoolConfig};
@@ -56,6 +56,9 @@ impl State {
         let conflicts: BTreeSet<Txid> = (transactions.iter().flat_map(|tx| &tx.input))
             .filter_map(|input| self.pool.spender(&input.previous_output))
             .collect();
+        for txid in confirmed.iter().chain(&conflicts) {
+            self.pool.clear_prioritisation(txid);
+        }
         self.remove_with_descendants(conflicts);
         self.rolling.block_connected(now);
         if let Some(reorg) = &mut self.reorg {
@@ -113,7 +116,7 @@ impl State {
     /// Returns one transaction; `None` if it is no longer valid or not standard.
     fn give_back(&mut self, chain: &Chain, config: &MempoolConfig, tx: &Arc<Transaction>) -> Option<Txid> {
         let accepted = Prepared::new(tx.clone(), config).and_then(|prepared| {
-            let proposal = self.propose(chain, config, &prepared, self.now, Limits::Bypassed)?;
+            let proposal = self.propose(chain, config, &prepared, Terms::returned(self.now))?;
             check_scripts(chain, tx, &proposal.spent)?;
             Ok((prepared.txid, proposal))
         });

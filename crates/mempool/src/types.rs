@@ -38,8 +38,14 @@ impl Default for MempoolConfig {
 pub struct MempoolEntry {
     /// Transaction.
     pub tx: Arc<Transaction>,
+    /// Its id.
+    pub txid: Txid,
+    /// Its id with witnesses.
+    pub wtxid: Wtxid,
     /// Its own fee.
     pub fee: Amount,
+    /// Its fee with what an operator added or took, satoshi: what policy and selection go by.
+    pub modified_fee: i64,
     /// Virtual size in vbytes (sigop-adjusted as Core's).
     pub vsize: u64,
     /// Weight.
@@ -54,10 +60,38 @@ pub struct MempoolEntry {
     pub depends: Vec<Txid>,
     /// Children in the mempool.
     pub spent_by: Vec<Txid>,
-    /// Ancestors, itself included: count, vsize, fees in satoshi.
-    pub ancestors: (u64, u64, u64),
-    /// Descendants, itself included: count, vsize, fees in satoshi.
-    pub descendants: (u64, u64, u64),
+    /// Ancestors, itself included: count, vsize, modified fees in satoshi.
+    pub ancestors: (u64, u64, i64),
+    /// Descendants, itself included: count, vsize, modified fees in satoshi.
+    pub descendants: (u64, u64, i64),
+    /// Sigop-adjusted weight of what it is mined together with, itself included.
+    pub chunk_weight: u64,
+    /// Modified fees of what it is mined together with, itself included, satoshi.
+    pub chunk_fee: i64,
+    /// It comes from this node, and no peer has asked for it yet.
+    pub unbroadcast: bool,
+}
+
+/// Transactions that are mined together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MempoolChunk {
+    /// Modified fees, satoshi.
+    pub fee: i64,
+    /// Sigop-adjusted weight.
+    pub weight: u64,
+    /// Parents before children.
+    pub txids: Vec<Txid>,
+}
+
+/// What operators have added to a transaction's fee.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prioritised {
+    /// The transaction.
+    pub txid: Txid,
+    /// What was added, satoshi.
+    pub fee_delta: i64,
+    /// The sum with its fee, satoshi, if it is in the mempool.
+    pub modified_fee: Option<i64>,
 }
 
 /// What relay needs to know of a transaction in the mempool (Core's `TxMempoolInfo`).
@@ -86,6 +120,11 @@ pub struct Accepted {
     pub vsize: u64,
     /// Base fee.
     pub fee: Amount,
+    /// The rate by which it was judged, satoshi for 1,000 vbytes: with what operators have added to fees, and of all its
+    /// package if it came as one.
+    pub effective_rate: u64,
+    /// Whose fees and sizes are in that rate.
+    pub effective_includes: Vec<Wtxid>,
     /// Transactions it replaced.
     pub replaced: Vec<Txid>,
 }
@@ -103,4 +142,6 @@ pub struct MempoolInfo {
     pub total_fee: u64,
     /// Lowest fee rate that gets in, satoshi for 1,000 vbytes, as of the latest block or transaction.
     pub min_fee_rate: u64,
+    /// Transactions of this node that no peer has asked for yet.
+    pub unbroadcast: usize,
 }

@@ -9,7 +9,7 @@ use bitcoin::{Amount, OutPoint, ScriptBuf, Transaction, TxIn, TxOut, Witness, tr
 use cairn_chain::testing;
 use cairn_consensus::error::TxRejectKind;
 use cairn_mempool::MempoolConfig;
-use common::{Net, TIME, outputs, pay, sequenced};
+use common::{Net, TIME, outputs, pay, sequenced, version};
 
 fn carrier(bytes: usize) -> ScriptBuf {
     let data = PushBytesBuf::try_from(vec![0x11; bytes]).unwrap();
@@ -264,10 +264,6 @@ fn dust_is_taken_only_for_nothing_and_only_with_a_child_that_spends_it() {
 #[test]
 fn version_3_keeps_to_one_parent_and_one_child() {
     let net = Net::new();
-    let version = |mut tx: Transaction, version| {
-        tx.version = Version(version);
-        tx
-    };
     let parent = version(pay(&[net.coin()], 1000, 3), 3);
     net.add(&parent);
     let coins = outputs(&parent);

@@ -2,6 +2,7 @@
 
 pub(crate) mod inputs;
 pub(crate) mod opcodes;
+pub(crate) mod package;
 pub(crate) mod rbf;
 pub(crate) mod standard;
 pub(crate) mod truc;

@@ -8,7 +8,8 @@ use bitcoin::{OutPoint, Transaction, TxOut, Txid, Wtxid};
 use cairn_consensus::connect::is_unspendable;
 use cairn_consensus::error::{TxReject, TxRejectKind};
 use cairn_consensus::script::{is_push_only, witness_program};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Largest weight that is relayed (`MAX_STANDARD_TX_WEIGHT`).
 pub(crate) const MAX_STANDARD_TX_WEIGHT: u64 = 400_000;
@@ -67,8 +68,13 @@ pub(crate) fn check_standard(tx: &Transaction) -> Result<(), TxReject> {
     Ok(())
 }
 
+/// Whether an output of a transaction is dust.
+pub(crate) fn has_dust(tx: &Transaction) -> bool {
+    tx.output.iter().any(is_dust)
+}
+
 /// Core's `IsDust`.
-pub(crate) fn is_dust(output: &TxOut) -> bool {
+fn is_dust(output: &TxOut) -> bool {
     output.value.to_sat() < dust_threshold(output)
 }
 
@@ -83,30 +89,34 @@ fn dust_threshold(output: &TxOut) -> u64 {
 }
 
 /// Core's `PreCheckEphemeralTx`: a transaction with dust pays nothing, so that nobody mines it without its child.
-pub(crate) fn check_dust_pays_nothing(tx: &Transaction, fee: u64) -> Result<(), TxReject> {
-    if fee != 0 && tx.output.iter().any(is_dust) {
+pub(crate) fn check_dust_pays_nothing(tx: &Transaction, fee: u64, modified_fee: i64) -> Result<(), TxReject> {
+    if (fee != 0 || modified_fee != 0) && has_dust(tx) {
         return Err(not_standard("dust", "tx with dust output must be 0-fee"));
     }
     Ok(())
 }
 
-/// Core's `CheckEphemeralSpends`: whoever spends from an unconfirmed transaction spends all its dust.
-pub(crate) fn check_ephemeral_spends(pool: &Pool, tx: &Transaction, txid: Txid, wtxid: Wtxid) -> Result<(), TxReject> {
-    let mut dust = BTreeSet::new();
-    for parent in pool.parents_of(tx) {
-        let Some(member) = pool.get(&parent) else { continue };
-        let outputs = member.entry.tx.output.iter().zip(0u32..);
-        dust.extend(outputs.filter(|(output, _)| is_dust(output)).map(|(_, vout)| OutPoint { txid: parent, vout }));
+/// Core's `CheckEphemeralSpends`: whoever spends from an unconfirmed transaction, in the mempool or in the package, spends
+/// all its dust. Tells who does not.
+pub(crate) fn check_ephemeral_spends(pool: &Pool, package: &[Arc<Transaction>]) -> Result<(), (Wtxid, TxReject)> {
+    let in_package: BTreeMap<Txid, &Arc<Transaction>> = package.iter().map(|tx| (tx.compute_txid(), tx)).collect();
+    for tx in package {
+        let mut dust = BTreeSet::new();
+        let parents: BTreeSet<Txid> = tx.input.iter().map(|input| input.previous_output.txid).collect();
+        for txid in parents {
+            let here = || pool.get(&txid).map(|member| &member.entry.tx);
+            let Some(parent) = in_package.get(&txid).copied().or_else(here) else { continue };
+            let outputs = parent.output.iter().zip(0u32..);
+            dust.extend(outputs.filter(|(output, _)| is_dust(output)).map(|(_, vout)| OutPoint { txid, vout }));
+        }
+        for input in &tx.input {
+            dust.remove(&input.previous_output);
+        }
+        if !dust.is_empty() {
+            let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
+            let debug = format!("tx {txid} (wtxid={wtxid}) did not spend parent's ephemeral dust");
+            return Err((wtxid, reject(TxRejectKind::MempoolPolicy, "missing-ephemeral-spends", debug)));
+        }
     }
-    for input in &tx.input {
-        dust.remove(&input.previous_output);
-    }
-    if dust.is_empty() {
-        return Ok(());
-    }
-    Err(reject(
-        TxRejectKind::MempoolPolicy,
-        "missing-ephemeral-spends",
-        format!("tx {txid} (wtxid={wtxid}) did not spend parent's ephemeral dust"),
-    ))
+    Ok(())
 }

@@ -137,3 +137,9 @@ pub fn sequenced(mut tx: Transaction, sequence: u32) -> Transaction {
     }
     tx
 }
+
+/// With another version.
+pub fn version(mut tx: Transaction, version: i32) -> Transaction {
+    tx.version = bitcoin::transaction::Version(version);
+    tx
+}
