@@ -8,12 +8,17 @@
 //! | `manager` | the task that owns the engine: connections made, taken and let go |
 //! | `opener` | outbound connections that nobody asked for by name |
 //! | `stream` | one connection |
-//! | `handle` | what others ask of the network |
+//! | `handle`, `control` | what others ask of the network |
+//! | `name` | names of peers as people write them |
 
+mod control;
 mod handle;
 mod manager;
+mod name;
 mod opener;
 mod stream;
 
+pub use control::{AddAddressError, AddNodeError, AddressCount, Summary};
 pub use handle::{AddedNode, Asked, Handle, PeerInfo, Stopped, Totals};
 pub use manager::{NetConfig, run};
+pub use name::{NameError, check_name};

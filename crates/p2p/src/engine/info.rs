@@ -1,9 +1,10 @@
 //! What is told of peers.
 
 use super::Engine;
-use crate::address::Host;
+use super::peer::{Peer, TheirVersion};
+use crate::address::{Host, NetAddress};
 use crate::eviction::EvictionCandidate;
-use crate::net::PeerInfo;
+use crate::net::{PeerInfo, Summary};
 use crate::types::{PeerId, Time};
 use bitcoin::p2p::ServiceFlags;
 use std::net::SocketAddr;
@@ -48,6 +49,9 @@ impl Engine {
                     synced_blocks: peer.last_common.map(|common| common.height),
                     best_known: peer.best_known.map(|known| known.hash),
                     presynced_headers: peer.headers_sync.as_ref().map(|sync| sync.presync_height()),
+                    addr_relay_enabled: peer.addrs.is_enabled(),
+                    addr_processed: peer.addrs.processed(),
+                    addr_rate_limited: peer.addrs.rate_limited(),
                     in_flight: peer.in_flight.iter().filter_map(height).collect(),
                     min_fee_filter: peer.relay.as_ref().map_or(0, |relay| relay.fee_filter_received()),
                     hb_from: peer.wants_hb,
@@ -56,6 +60,36 @@ impl Engine {
                 }
             })
             .collect()
+    }
+
+    /// How peers stand, in short; what is not of peers is left out.
+    pub fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        let ours = i64::from(self.chain.tip().height);
+        for peer in self.peers.values() {
+            match peer.kind.is_inbound() {
+                true => summary.inbound += 1,
+                false => summary.outbound += 1,
+            }
+            let nothing_new = |version: &TheirVersion| i64::from(version.start_height) <= ours;
+            if peer.ready && (peer.best_known.is_some() || peer.version.as_ref().is_some_and(nothing_new)) {
+                summary.heard += 1;
+            }
+            let presynced = peer.headers_sync.as_ref().map(|sync| sync.presync_height());
+            summary.presynced_headers = summary.presynced_headers.max(presynced);
+            let known = peer.best_known.map_or(0, |known| known.height);
+            summary.headers = summary.headers.max(known).max(presynced.unwrap_or(0));
+        }
+        summary
+    }
+
+    /// The peer of this name or, without one, of this address: what `getpeerinfo` calls `addr`.
+    pub fn named(&self, name: &str) -> Option<PeerId> {
+        let is_called = |peer: &Peer| match &peer.name {
+            Some(given) => given == name,
+            None => NetAddress::from(peer.address).to_string() == name,
+        };
+        self.peers.values().find(|peer| is_called(peer)).map(|peer| peer.id)
     }
 
     /// Inbound peers, by what counts when one has to go. `group` hides an address's group, `discouraged` tells who is.

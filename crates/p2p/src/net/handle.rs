@@ -1,5 +1,6 @@
 //! What others ask of the network, and are told of it.
 
+use super::control::AddNodeError;
 use super::manager::{Command, Manager};
 use crate::transport::Info;
 use crate::types::{ConnectionKind, PeerId, Time};
@@ -71,6 +72,12 @@ pub struct PeerInfo {
     pub presynced_headers: Option<u32>,
     /// Heights of the blocks asked of it.
     pub in_flight: Vec<u32>,
+    /// It is told addresses of other nodes.
+    pub addr_relay_enabled: bool,
+    /// Addresses that it told and that were looked at.
+    pub addr_processed: u64,
+    /// Addresses that it told too fast, and that were not.
+    pub addr_rate_limited: u64,
     /// Satoshi for 1,000 vbytes below which it wants no transactions.
     pub min_fee_filter: u64,
     /// We announce new blocks to it by compact block, unasked; and it to us.
@@ -99,7 +106,8 @@ pub struct Totals {
     pub sent: u64,
 }
 
-/// The way to a running network. Cheap to clone. Its questions block: async callers put them on a blocking thread.
+/// The way to a running network. Cheap to clone. Its questions block, [`Handle::summary`]
+/// excepted: async callers put them on a blocking thread.
 #[derive(Clone)]
 pub struct Handle {
     pub(super) commands: mpsc::UnboundedSender<Command>,
@@ -146,14 +154,31 @@ impl Handle {
         std::mem::take(&mut *self.connected.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn ask<T: Send + 'static>(&self, question: impl FnOnce(&mut Manager) -> T + Send + 'static) -> Result<T, Stopped> {
+    fn send<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Manager) -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, Stopped> {
         let (answer, answered) = oneshot::channel();
         let command: Command = Box::new(move |manager| {
             // Whoever asked may have gone.
             let _ = answer.send(question(manager));
         });
         self.commands.send(command).map_err(|_| Stopped)?;
-        answered.blocking_recv().map_err(|_| Stopped)
+        Ok(answered)
+    }
+
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Manager) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.send(question)?.blocking_recv().map_err(|_| Stopped)
+    }
+
+    pub(super) async fn ask_async<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Manager) -> T + Send + 'static,
+    ) -> Result<T, Stopped> {
+        self.send(question)?.await.map_err(|_| Stopped)
     }
 
     /// All peers, in the order of their connections.
@@ -161,9 +186,9 @@ impl Handle {
         self.ask(|manager| manager.peers())
     }
 
-    /// Asks for a peer; false if it was asked for before.
-    pub fn add_node(&self, name: String) -> Result<bool, Stopped> {
-        self.ask(move |manager| manager.add_node(&name))
+    /// Asks for a peer, by BIP 324 or not.
+    pub fn add_node(&self, name: String, v2: bool) -> Result<Result<(), AddNodeError>, Stopped> {
+        self.ask(move |manager| manager.add_node(&name, v2))
     }
 
     /// Asks for a peer no more; false if it was not asked for.
@@ -171,9 +196,9 @@ impl Handle {
         self.ask(move |manager| manager.remove_node(&name))
     }
 
-    /// Tries to connect with a peer once.
-    pub fn try_node(&self, name: String) -> Result<(), Stopped> {
-        self.ask(move |manager| manager.try_once(name))
+    /// Tries to connect with a peer once, by BIP 324 or not.
+    pub fn try_node(&self, name: String, v2: bool) -> Result<(), Stopped> {
+        self.ask(move |manager| manager.try_once(name, v2))
     }
 
     /// Peers that were asked for.

@@ -1,5 +1,6 @@
 //! The task that owns the engine: connections made and taken, and what happens to them.
 
+use super::control::AddNodeError;
 use super::handle::{AddedNode, Asked, Handle, PeerInfo, Totals};
 use super::opener::Opener;
 use super::stream::{self, Connection, Context, Counters};
@@ -60,6 +61,8 @@ struct Wanted {
     peer: Option<PeerId>,
     /// Where it was last found.
     address: Option<SocketAddr>,
+    /// By BIP 324, if it knows that.
+    v2: bool,
     next_try: Instant,
     delay: Duration,
 }
@@ -81,7 +84,7 @@ pub(super) struct Manager {
     open: HashMap<PeerId, Open>,
     next_peer: u64,
     pub(super) active: bool,
-    host: Arc<dyn work::Host>,
+    pub(super) host: Arc<dyn work::Host>,
     found: mpsc::UnboundedSender<Found>,
     pub(super) commands: mpsc::UnboundedSender<Command>,
     pub(super) opener: Opener,
@@ -108,12 +111,12 @@ pub async fn run(
     let (events, mut happened) = mpsc::channel(limits::MAX_QUEUED_EVENTS);
     let (done, mut finished) = mpsc::unbounded_channel();
     let (found, mut resolved) = mpsc::unbounded_channel();
-    let context = Context { events, magic: config.magic, v2: config.v2, counters: Arc::default() };
+    let context = Context { events, magic: config.magic, counters: Arc::default() };
     let now = host.now();
     let book = Book::open(config.dir.as_deref(), config.magic, now, &mut rng);
     let opener = Opener::new(config.network, config.magic, now);
     let engine = Engine::new(config.engine.clone(), host.clone(), book, StdRng::from_seed(rng.random()));
-    let wanted = config.connect.iter().map(|name| Wanted::new(name.clone())).collect();
+    let wanted = config.connect.iter().map(|name| Wanted::new(name.clone(), config.v2)).collect();
     let mut manager = Manager {
         engine,
         context,
@@ -174,8 +177,8 @@ async fn accept(listener: Option<&TcpListener>) -> Option<(TcpStream, SocketAddr
 }
 
 impl Wanted {
-    fn new(name: String) -> Self {
-        Self { name, peer: None, address: None, next_try: Instant::now(), delay: limits::RETRY_FIRST }
+    fn new(name: String, v2: bool) -> Self {
+        Self { name, peer: None, address: None, v2, next_try: Instant::now(), delay: limits::RETRY_FIRST }
     }
 
     /// The connection ended, or none was made: another is, after ever longer.
@@ -242,16 +245,16 @@ impl Manager {
             tracing::debug!(%address, "no place for another inbound connection");
             return;
         }
-        let connection = self.open(ConnectionKind::Inbound, address, None);
+        let connection = self.open(ConnectionKind::Inbound, address, None, self.config.v2);
         tokio::spawn(stream::accepted(self.context.clone(), connection, stream));
     }
 
-    fn open(&mut self, kind: ConnectionKind, address: SocketAddr, name: Option<String>) -> Connection {
+    fn open(&mut self, kind: ConnectionKind, address: SocketAddr, name: Option<String>, v2: bool) -> Connection {
         let peer = PeerId(self.next_peer);
         self.next_peer += 1;
         let closed = CancellationToken::new();
         self.open.insert(peer, Open { kind, address, closed: closed.clone() });
-        Connection { peer, kind, address, name, closed }
+        Connection { peer, kind, address, name, v2, closed }
     }
 
     /// Makes room for an inbound connection; false if everybody is worth keeping.
@@ -287,7 +290,12 @@ impl Manager {
     }
 
     pub(super) fn dial(&mut self, kind: ConnectionKind, address: SocketAddr, name: Option<String>) -> PeerId {
-        let connection = self.open(kind, address, name);
+        self.dial_as(kind, address, name, self.config.v2)
+    }
+
+    /// [`Manager::dial`], by BIP 324 or not.
+    fn dial_as(&mut self, kind: ConnectionKind, address: SocketAddr, name: Option<String>, v2: bool) -> PeerId {
+        let connection = self.open(kind, address, name, v2);
         let peer = connection.peer;
         tokio::spawn(stream::dial(self.context.clone(), connection));
         peer
@@ -295,7 +303,11 @@ impl Manager {
 
     /// Ends all connections with an address.
     pub(super) fn close_host(&self, ip: IpAddr) {
-        for open in self.open.values().filter(|open| open.address.ip() == ip) {
+        self.close_where(|address| address.ip() == ip);
+    }
+
+    pub(super) fn close_where(&self, is_one: impl Fn(&SocketAddr) -> bool) {
+        for open in self.open.values().filter(|open| is_one(&open.address)) {
             open.closed.cancel();
         }
     }
@@ -349,7 +361,7 @@ impl Manager {
             self.wake_at(wanted_time(&self.wanted));
             return;
         };
-        let peer = self.dial(ConnectionKind::Manual, address, Some(found.name));
+        let peer = self.dial_as(ConnectionKind::Manual, address, Some(found.name), self.wanted[place].v2);
         self.wanted[place].peer = Some(peer);
         self.wanted[place].address = Some(address);
     }
@@ -365,14 +377,19 @@ impl Manager {
         });
     }
 
-    /// `addnode … add`: false if it was asked for before.
-    pub(super) fn add_node(&mut self, name: &str) -> bool {
-        if self.wanted.len() >= limits::MAX_ADDED_NODES || self.wanted.iter().any(|wanted| wanted.name == name) {
-            return false;
+    /// `addnode … add`. Two texts for one address are one peer, as with Core.
+    pub(super) fn add_node(&mut self, name: &str, v2: bool) -> Result<(), AddNodeError> {
+        let address = |name: &str| NetAddress::parse(name, self.config.default_port).ok();
+        let asked = address(name);
+        if self.wanted.iter().any(|wanted| wanted.name == name || (asked.is_some() && address(&wanted.name) == asked)) {
+            return Err(AddNodeError::Already);
         }
-        self.wanted.push(Wanted::new(name.to_owned()));
+        if self.wanted.len() >= limits::MAX_ADDED_NODES {
+            return Err(AddNodeError::Full);
+        }
+        self.wanted.push(Wanted::new(name.to_owned(), v2));
         self.connect_wanted();
-        true
+        Ok(())
     }
 
     /// `addnode … remove`: false if it was not asked for. A connection stays, as with Core.
@@ -383,13 +400,13 @@ impl Manager {
     }
 
     /// `addnode … onetry`.
-    pub(super) fn try_once(&mut self, name: String) {
+    pub(super) fn try_once(&mut self, name: String, v2: bool) {
         let (port, commands) = (self.config.default_port, self.commands.clone());
         tokio::spawn(async move {
             let Ok(addresses) = look_up(&name, port).await else { return };
             let Some(address) = addresses.into_iter().next() else { return };
             let _ = commands.send(Box::new(move |manager: &mut Manager| {
-                manager.dial(ConnectionKind::Manual, address, Some(name));
+                manager.dial_as(ConnectionKind::Manual, address, Some(name), v2);
             }));
         });
     }

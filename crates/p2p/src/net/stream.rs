@@ -28,7 +28,6 @@ pub(super) struct Counters {
 pub(super) struct Context {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) magic: [u8; 4],
-    pub(super) v2: bool,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -38,6 +37,8 @@ pub(super) struct Connection {
     pub(super) kind: ConnectionKind,
     pub(super) address: SocketAddr,
     pub(super) name: Option<String>,
+    /// By BIP 324, if the peer knows that.
+    pub(super) v2: bool,
     pub(super) closed: CancellationToken,
 }
 
@@ -51,7 +52,7 @@ pub(super) async fn dial(context: Context, connection: Connection) {
 }
 
 async fn try_dial(context: &Context, connection: &Connection) -> String {
-    let mut v2 = context.v2;
+    let mut v2 = connection.v2;
     loop {
         let stream = match timeout(limits::CONNECT_TIMEOUT, TcpStream::connect(connection.address)).await {
             Ok(Ok(stream)) => stream,
@@ -84,7 +85,7 @@ pub(super) async fn accepted(context: Context, connection: Connection, stream: T
         reason = async {
             let (read, write) = stream.into_split();
             let rng: StdRng = rand::make_rng();
-            let shaken = transport::inbound(read, write, context.magic, context.v2, rng);
+            let shaken = transport::inbound(read, write, context.magic, connection.v2, rng);
             match timeout(limits::HANDSHAKE_TIMEOUT, shaken).await {
                 Ok(Ok(transport)) => serve(&context, &connection, bound, transport).await,
                 Ok(Err(error)) => error.to_string(),
