@@ -6,6 +6,7 @@
 //! | [`producer`] | the thread that makes a block every block time |
 //! | `peers` | the peer-to-peer network of a node |
 //! | `snapshot` | starting from a snapshot of the coins |
+//! | `synchronisation` | how far a node is that catches up |
 //! | `source` | what the wallet and the stamper read the chain through |
 //!
 //! The binary opens it; `api` calls it; the wallet, the stamper and the API follow its events. It may not
@@ -15,9 +16,11 @@ mod peers;
 pub mod producer;
 mod snapshot;
 mod source;
+mod synchronisation;
 
-pub use peers::PeersConfig;
+pub use peers::{Networking, PeersConfig};
 pub use snapshot::SnapshotError;
+pub use synchronisation::Synchronisation;
 
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
@@ -32,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
+use synchronisation::Pace;
 use tokio::sync::broadcast;
 
 /// Core's `DEFAULT_MAX_TIP_AGE`: a tip older than this many seconds means that the node is still catching up.
@@ -144,6 +148,8 @@ pub struct Node {
     network: cairn_p2p::net::Handle,
     /// The chain is to begin with a snapshot that is not loaded yet.
     awaiting_snapshot: AtomicBool,
+    networking: OnceLock<Networking>,
+    pace: Arc<Pace>,
     events: broadcast::Sender<NodeEvent>,
     clock: Clock,
     opened: Instant,
@@ -185,14 +191,17 @@ impl Node {
         };
 
         let (network, asked) = cairn_p2p::net::Handle::new();
+        let pace = Arc::new(Pace::new());
         let observer = {
             let (observed, events, stale) = (observed.clone(), events.clone(), producer.stale_flag());
             let clock = clock.clone();
             let (latch, network, catching_up) = (latch.clone(), network.clone(), initial_block_download.clone());
+            let pace = pace.clone();
             Box::new(move |event: &ChainEvent| {
                 stale.store(true, Ordering::Relaxed);
                 if let ChainEvent::Connected { entry, .. } = event {
                     latch(entry);
+                    pace.connected(entry.height);
                 }
                 // While the chain catches up with its own files there is no mempool yet.
                 if let Some(mempool) = observed.get().and_then(Weak::upgrade) {
@@ -233,6 +242,8 @@ impl Node {
             producer,
             network,
             awaiting_snapshot: AtomicBool::new(false),
+            networking: OnceLock::new(),
+            pace,
             asked: std::sync::Mutex::new(Some(asked)),
             events,
             clock,

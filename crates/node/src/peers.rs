@@ -8,7 +8,7 @@ use cairn_consensus::error::TxReject;
 use cairn_mempool::{Accepted, Mempool};
 use cairn_p2p::engine;
 use cairn_p2p::limits;
-use cairn_p2p::net::{self, Handle, NetConfig};
+use cairn_p2p::net::{self, Asked, Handle, NetConfig, Summary};
 use cairn_p2p::types::Time;
 use cairn_p2p::work::{Host, PackageOutcome};
 use std::sync::atomic::Ordering;
@@ -59,21 +59,47 @@ impl Host for Node {
     }
 }
 
+/// How a node takes part in the network.
+#[derive(Debug, Clone)]
+pub struct Networking {
+    /// The way to it.
+    pub handle: Handle,
+    /// What peers are told that it is, such as `/Cairn:0.1.0/`.
+    pub user_agent: String,
+    /// What it offers to peers.
+    pub services: ServiceFlags,
+    /// It was given peers to be connected with.
+    pub given_peers: bool,
+}
+
+impl Networking {
+    /// Whether encrypted connections (BIP 324) are spoken.
+    pub fn v2(&self) -> bool {
+        self.services.has(ServiceFlags::P2P_V2)
+    }
+}
+
 impl Node {
-    /// The way to the network. It answers once [`Node::run_network`] runs.
-    pub fn network(&self) -> &Handle {
-        &self.network
+    /// How it takes part in the network; none before [`Node::run_network`].
+    pub fn networking(&self) -> Option<&Networking> {
+        self.networking.get()
     }
 
-    /// Takes part in the network until `stop`; once.
-    pub async fn run_network(
+    /// How the network stands; none where the node takes no part in it.
+    pub async fn network_summary(&self) -> Option<Summary> {
+        match self.networking() {
+            Some(networking) => networking.handle.summary().await.ok(),
+            None => None,
+        }
+    }
+
+    /// Takes part in the network until `stop`; once. What is asked of the network waits until the future is polled.
+    pub fn run_network(
         self: Arc<Self>,
         config: PeersConfig,
         listener: Option<TcpListener>,
         stop: CancellationToken,
-    ) {
-        let Some(asked) = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let params = self.chain.params();
+    ) -> impl Future<Output = ()> + Send + 'static {
         let mut services = ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS;
         if config.all_blocks {
             services |= ServiceFlags::NETWORK;
@@ -84,21 +110,44 @@ impl Node {
         if config.v2 {
             services |= ServiceFlags::P2P_V2;
         }
+        let networking = Networking {
+            handle: self.network.clone(),
+            user_agent: format!("/{}/", config.agent),
+            services,
+            given_peers: !config.connect.is_empty(),
+        };
+        // Known before anybody may ask, that is, before anything else runs.
+        let networking = self.networking.get_or_init(|| networking).clone();
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        async move {
+            if let Some(asked) = asked {
+                self.take_part(config, networking, asked, listener, stop).await;
+            }
+        }
+    }
+
+    async fn take_part(
+        self: Arc<Self>,
+        config: PeersConfig,
+        Networking { handle, user_agent, services, given_peers }: Networking,
+        asked: Asked,
+        listener: Option<TcpListener>,
+        stop: CancellationToken,
+    ) {
+        let params = self.chain.params();
         let listening = listener.as_ref().and_then(|listener| listener.local_addr().ok());
         let listen_port = listening.filter(|address| !address.ip().is_loopback()).map(|address| address.port());
-        let automatic = config.connect.is_empty();
         let config = NetConfig {
-            engine: engine::Config { user_agent: format!("/{}/", config.agent), services, listen_port },
+            engine: engine::Config { user_agent, services, listen_port },
             magic: params.magic,
             default_port: params.p2p_port,
             connect: config.connect,
             v2: config.v2,
             max_inbound: limits::MAX_INBOUND,
-            automatic,
+            automatic: !given_peers,
             network: params.network,
             dir: Some(self.chain.dir().to_owned()),
         };
-        let handle = self.network.clone();
         net::run(config, listener, self, rand::make_rng(), (handle, asked), stop).await;
     }
 }
