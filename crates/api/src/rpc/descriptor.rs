@@ -50,7 +50,7 @@ pub(crate) fn script_of(text: &str, network: Network) -> Result<ScriptBuf, Descr
     }
     if let Some(address) = inside("addr") {
         let address =
-            super::network::decode_address(address, network).map_err(|_| malformed("Address is not valid"))?;
+            super::validateaddress::decode_address(address, network).map_err(|_| malformed("Address is not valid"))?;
         return Ok(address.script_pubkey());
     }
     if let Some(key) = inside("rawtr") {

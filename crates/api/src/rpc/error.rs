@@ -7,6 +7,7 @@ pub mod code {
     #![allow(missing_docs, reason = "the names are Core's own and say what they are")]
     pub const INVALID_REQUEST: i32 = -32600;
     pub const METHOD_NOT_FOUND: i32 = -32601;
+    pub const INVALID_PARAMS: i32 = -32602;
     pub const INTERNAL_ERROR: i32 = -32603;
     pub const PARSE_ERROR: i32 = -32700;
     pub const MISC_ERROR: i32 = -1;
@@ -20,6 +21,12 @@ pub mod code {
     pub const VERIFY_ERROR: i32 = -25;
     pub const VERIFY_REJECTED: i32 = -26;
     pub const VERIFY_ALREADY_IN_UTXO_SET: i32 = -27;
+    pub const CLIENT_NODE_ALREADY_ADDED: i32 = -23;
+    pub const CLIENT_NODE_NOT_ADDED: i32 = -24;
+    pub const CLIENT_NODE_NOT_CONNECTED: i32 = -29;
+    pub const CLIENT_INVALID_IP_OR_SUBNET: i32 = -30;
+    pub const CLIENT_P2P_DISABLED: i32 = -31;
+    pub const CLIENT_NODE_CAPACITY_REACHED: i32 = -34;
 }
 
 /// One JSON-RPC error: Core's code and text.

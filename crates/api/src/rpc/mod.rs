@@ -7,11 +7,12 @@
 //! | [`auth`] | the cookie file and Basic authentication |
 //! | [`args`], [`error`] | arguments, and errors with Core's codes |
 //! | [`help`] | `help` and `docs/rpc.md`, both made from the table |
-//! | `blockchain`, `maintenance`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `control`, `txoutset`, `indexes` | the methods |
-//! | `render`, `asm`, `script`, `descriptor` | blocks, transactions, scripts and descriptors as Core shows them |
+//! | `blockchain`, `maintenance`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `addresses`, `control`, `txoutset`, `indexes` | the methods |
+//! | `render`, `peerinfo`, `asm`, `script`, `descriptor` | blocks, transactions, peers, scripts and descriptors as Core shows them |
 //!
 //! One table, [`methods`], drives dispatch, `help` and the document.
 
+mod addresses;
 pub mod args;
 mod asm;
 pub mod auth;
@@ -25,12 +26,14 @@ mod maintenance;
 mod mempool;
 mod mining;
 mod network;
+mod peerinfo;
 mod rawtransaction;
 mod render;
 mod script;
 pub mod server;
 mod template;
 mod txoutset;
+mod validateaddress;
 
 use args::{Arg, Args};
 use cairn_node::Node;
@@ -40,8 +43,9 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use blockchain::chain_name;
-pub(crate) use network::decode_address;
+pub(crate) use peerinfo::services_names;
 pub(crate) use render::{bits_hex, difficulty};
+pub(crate) use validateaddress::decode_address;
 
 /// What the methods work on.
 pub struct Context {
@@ -98,6 +102,7 @@ pub struct Method {
 /// Every method, by category as Core registers them.
 pub fn methods() -> impl Iterator<Item = &'static Method> {
     [
+        addresses::METHODS,
         blockchain::METHODS,
         control::METHODS,
         indexes::METHODS,
@@ -107,6 +112,7 @@ pub fn methods() -> impl Iterator<Item = &'static Method> {
         network::METHODS,
         rawtransaction::METHODS,
         txoutset::METHODS,
+        validateaddress::METHODS,
     ]
     .into_iter()
     .flatten()
