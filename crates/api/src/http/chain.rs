@@ -10,6 +10,7 @@ use bitcoin::BlockHash;
 use bitcoin::consensus::encode::serialize_hex;
 use bitcoin::hex::DisplayHex;
 use cairn_chain::{BlockEntry, Chain, ChainError};
+use cairn_node::Synchronisation;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -27,7 +28,11 @@ pub struct Blockchain {
     /// Hash of the tip.
     best_block_hash: String,
     /// Height of the best header known.
-    header_height: u32,
+    headers: u32,
+    /// Peers that there is a connection with.
+    peers: usize,
+    /// How far it is while it catches up with its peers; none once it has.
+    synchronisation: Option<SynchronisationView>,
     /// Time of the tip, seconds since 1970.
     time: u32,
     /// Median time past of the tip, seconds since 1970.
@@ -46,16 +51,41 @@ pub struct Blockchain {
     genesis_hash: String,
 }
 
+/// How far a node is that catches up with its peers.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SynchronisationView {
+    /// From 0 to 1.
+    progress: f64,
+    /// Blocks connected a second, of late.
+    blocks_per_second: f64,
+    /// At that rate; none while no blocks come.
+    seconds_left: Option<u64>,
+}
+
+impl From<Synchronisation> for SynchronisationView {
+    fn from(far: Synchronisation) -> Self {
+        SynchronisationView {
+            progress: far.progress,
+            blocks_per_second: far.blocks_per_second,
+            seconds_left: far.left.map(|left| left.as_secs()),
+        }
+    }
+}
+
 /// State of the chain.
 #[utoipa::path(get, path = "/api/v1/blockchain", tag = "chain", responses((status = 200, body = Blockchain)))]
 pub(crate) async fn blockchain(State(state): State<AppState>) -> Json<Blockchain> {
     let chain = &state.node.chain;
+    let network = state.node.network_summary().await;
+    let synchronisation = state.node.synchronisation(network.as_ref()).map(SynchronisationView::from);
     let tip = chain.tip();
     Json(Blockchain {
         network: chain_name(chain.params().network),
         height: tip.height,
         best_block_hash: tip.hash.to_string(),
-        header_height: chain.best_header().height.max(tip.height),
+        headers: chain.best_header().height.max(tip.height),
+        peers: network.map_or(0, |network| network.inbound + network.outbound),
+        synchronisation,
         time: tip.header.time,
         median_time: tip.median_time_past,
         bits: text(bits_hex(tip.header.bits)),

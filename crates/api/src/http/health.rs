@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use cairn_node::Node;
+use cairn_p2p::net::Summary;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -69,8 +70,16 @@ pub struct Health {
 
 async fn checks(watched: &Watched) -> Vec<Check> {
     let node = &watched.node;
-    let Some(services) = &watched.services else { return vec![best_header(node), tip_age(node)] };
-    vec![database(services).await, best_header(node), super::stamps::readiness(services).await, tip_age(node)]
+    let network = node.network_summary().await;
+    let mut checks = vec![best_header(node, network.as_ref()), tip_age(node)];
+    if node.networking().is_some_and(|networking| networking.given_peers) {
+        checks.insert(0, peers_check(network.as_ref()));
+    }
+    if let Some(services) = &watched.services {
+        checks.insert(0, database(services).await);
+        checks.push(super::stamps::readiness(services).await);
+    }
+    checks
 }
 
 async fn database(services: &AppState) -> Check {
@@ -84,16 +93,24 @@ async fn database(services: &AppState) -> Check {
     }
 }
 
-/// The node is at the best header that it knows.
-fn best_header(node: &Node) -> Check {
-    let (tip, header) = (node.chain.tip(), node.chain.best_header());
-    let ok = tip.chain_work >= header.chain_work;
-    let detail = if ok {
-        format!("at the best header, height {}", tip.height)
-    } else {
-        format!("at height {}, the best header is at {}", tip.height, header.height)
+/// The node is at the best header that its peers know: what they tell of is in its own tree, or is being proven.
+fn best_header(node: &Node, network: Option<&Summary>) -> Check {
+    let (ok, detail) = match node.synchronisation(network) {
+        None => (true, format!("at the best header, height {}", node.chain.tip().height)),
+        Some(far) => (false, format!("at height {}, the best header is at {}", far.height, far.headers)),
     };
     Check { name: "chain", ok, detail }
+}
+
+/// A node that was given peers has one, and has heard which chain that one is on.
+fn peers_check(network: Option<&Summary>) -> Check {
+    let (connected, heard) = network.map_or((0, 0), |network| (network.inbound + network.outbound, network.heard));
+    let detail = match (connected, heard) {
+        (0, _) => "none of the peers that it was given is connected".to_owned(),
+        (connected, 0) => format!("{connected} connected, none of which has told its headers yet"),
+        (connected, _) => format!("{connected} connected"),
+    };
+    Check { name: "peers", ok: heard > 0, detail }
 }
 
 /// With a block time, blocks come.
@@ -124,8 +141,8 @@ fn not_ready(checks: &[Check]) -> Problem {
         .with("checks", serde_json::to_value(checks).unwrap_or_default())
 }
 
-/// Whether traffic may come: the node is at the best header that it knows, and blocks come if they are to; where there
-/// are services, the database answers and stamping is not stalled.
+/// Whether traffic may come: the node is at the best header that its peers know, it has a peer if it was given any, and
+/// blocks come if they are to; where there are services, the database answers and stamping is not stalled.
 #[utoipa::path(
     get, path = "/api/health/ready", tag = "health",
     responses((status = 200, body = Ready), (status = 503, body = Problem, content_type = "application/problem+json"))
@@ -179,6 +196,15 @@ mod tests {
         assert!(!tip_age_check(ten, 101, 101).ok);
         assert!(tip_age_check(ten, 5000, 100).ok, "just started");
         assert!(tip_age_check(Duration::ZERO, 5000, 5000).ok, "on demand");
+    }
+
+    #[test]
+    fn a_peer_counts_once_its_headers_are_known() {
+        let connected = Summary { outbound: 1, ..Summary::default() };
+        assert!(!peers_check(None).ok);
+        assert!(!peers_check(Some(&Summary::default())).ok);
+        assert!(!peers_check(Some(&connected)).ok);
+        assert!(peers_check(Some(&Summary { heard: 1, ..connected })).ok);
     }
 
     #[test]

@@ -59,6 +59,14 @@ fn describe() {
     describe_histogram!(BLOCK_CONNECT_SECONDS, "Time to connect a block, seconds");
     describe_gauge!("cairn_chain_height", "Height of the active chain's tip");
     describe_gauge!("cairn_chain_tip_age_seconds", "Time since the tip's own time, seconds");
+    describe_gauge!("cairn_chain_headers", "Height of the best header known");
+    describe_gauge!("cairn_chain_synchronised", "1 at the best header known, 0 while blocks are missing");
+    describe_gauge!("cairn_peers", "Connections with peers by direction");
+    describe_gauge!("cairn_peer_addresses", "Addresses of other nodes that are known");
+    describe_gauge!("cairn_peer_bans", "Addresses and ranges that are banned");
+    describe_counter!("cairn_peer_received_bytes_total", "Bytes received from peers");
+    describe_counter!("cairn_peer_sent_bytes_total", "Bytes sent to peers");
+    describe_gauge!("cairn_mempool_bytes", "Memory that the mempool takes, bytes");
     describe_gauge!("cairn_mempool_transactions", "Transactions in the mempool");
     describe_gauge!("cairn_db_pool_connections", "Connections to the database by state");
     describe_gauge!("cairn_stamps_pending", "Digests that no block has yet");
@@ -135,7 +143,19 @@ pub(crate) async fn metrics(State(watched): State<Watched>) -> Response {
     let tip = node.chain.tip();
     gauge!("cairn_chain_height").set(tip.height);
     gauge!("cairn_chain_tip_age_seconds").set(node.now().saturating_sub(tip.header.time));
-    gauge!("cairn_mempool_transactions").set(count(node.mempool.info().size));
+    gauge!("cairn_chain_headers").set(node.chain.best_header().height.max(tip.height));
+    let network = node.network_summary().await.unwrap_or_default();
+    let synchronised = node.synchronisation(Some(&network)).is_none();
+    gauge!("cairn_chain_synchronised").set(f64::from(u8::from(synchronised)));
+    gauge!("cairn_peers", "direction" => "inbound").set(count(network.inbound));
+    gauge!("cairn_peers", "direction" => "outbound").set(count(network.outbound));
+    gauge!("cairn_peer_addresses").set(count(network.addresses));
+    gauge!("cairn_peer_bans").set(count(network.bans));
+    counter!("cairn_peer_received_bytes_total").absolute(network.received);
+    counter!("cairn_peer_sent_bytes_total").absolute(network.sent);
+    let mempool = node.mempool.info();
+    gauge!("cairn_mempool_bytes").set(count(mempool.usage));
+    gauge!("cairn_mempool_transactions").set(count(mempool.size));
     if let Some(services) = &watched.services {
         let (open, idle) = services.store.connections();
         gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));

@@ -6,6 +6,7 @@
 //! | `auth` | API keys |
 //! | [`health`] | live and ready |
 //! | [`chain`], [`transactions`], [`search`] | reading the chain |
+//! | [`peers`] | the network |
 //! | `events` | server-sent events |
 //! | `calendar` | the OpenTimestamps calendar protocol: the hot routes, with nothing in front of them |
 //! | [`submit`], `upload` | stamping over JSON, uploads and bulk |
@@ -26,6 +27,7 @@ pub mod health;
 mod index;
 pub(crate) mod metrics;
 mod openapi;
+pub mod peers;
 pub mod problem;
 pub mod search;
 pub mod stamps;
@@ -100,7 +102,8 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(chain::block))
         .routes(routes!(transactions::transaction))
         .routes(routes!(transactions::mempool))
-        .routes(routes!(transactions::peers))
+        .routes(routes!(peers::peers, peers::add))
+        .routes(routes!(peers::remove))
         .routes(routes!(search::search))
         .routes(routes!(stamps::status))
         .routes(routes!(stamps::proof))

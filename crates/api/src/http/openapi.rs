@@ -25,6 +25,7 @@ const DOCUMENT: &str = "/api/openapi.json";
     tags(
         (name = "health", description = "Does it live, and may traffic come?"),
         (name = "chain", description = "Blocks, transactions, the mempool, events"),
+        (name = "network", description = "Peers; adding and letting go needs the admin key"),
         (name = "calendar", description = "The OpenTimestamps calendar protocol"),
         (name = "stamps", description = "Stamping files, texts and digests, and verifying proofs"),
         (name = "wallet", description = "Balances, addresses and payments; needs the wallet key"),

@@ -1,8 +1,8 @@
-//! Transactions, the mempool and the peers.
+//! Transactions and the mempool.
 
+use super::blocking;
 use super::chain::confirmations;
 use super::problem::{ApiPath, Problem};
-use super::{Page, blocking};
 use crate::state::AppState;
 use axum::Json;
 use axum::extract::State;
@@ -221,18 +221,4 @@ pub(crate) async fn mempool(State(state): State<AppState>) -> Json<MempoolView> 
         min_fee_rate_sat_per_kvb: info.min_fee_rate,
         txids: state.node.mempool.txids().iter().take(MEMPOOL_TXIDS).map(ToString::to_string).collect(),
     })
-}
-
-/// A peer.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct PeerView {
-    /// Host and port.
-    address: String,
-}
-
-/// The nodes that this one is connected to.
-#[utoipa::path(get, path = "/api/v1/peers", tag = "chain", responses((status = 200, body = Page<PeerView>)))]
-pub(crate) async fn peers() -> Json<Page<PeerView>> {
-    // This node has no peer-to-peer listener, so that it can have no peers.
-    Json(Page { items: Vec::new(), next_cursor: None })
 }
