@@ -11,9 +11,9 @@
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod bitcoin_core;
 #[allow(dead_code, reason = "shared with the tests of `cairn-p2p`")]
 mod bitcoind;
-mod bitcoin_core;
 mod core_chain;
 #[path = "../cli/harness.rs"]
 #[allow(dead_code, reason = "shared with the tier `cli`, which uses all of it")]

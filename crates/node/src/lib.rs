@@ -282,6 +282,8 @@ impl Node {
     pub fn submit_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
         let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
         let accepted = self.take_transaction(tx)?;
+        // Told again until a peer asks for it.
+        self.mempool.add_unbroadcast(txid);
         self.network.announce(txid, wtxid);
         Ok(accepted)
     }
@@ -290,8 +292,13 @@ impl Node {
     fn take_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
         let txid = tx.compute_txid();
         let accepted = self.mempool.accept(tx, u64::from(self.now()))?;
-        let _ = self.events.send(NodeEvent::TransactionAccepted { txid });
+        self.tell_accepted(txid);
         Ok(accepted)
+    }
+
+    fn tell_accepted(&self, txid: Txid) {
+        // An error means that nobody follows.
+        let _ = self.events.send(NodeEvent::TransactionAccepted { txid });
     }
 
     /// Takes a block from a user: it is durable when this returns.

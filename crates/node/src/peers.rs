@@ -5,7 +5,7 @@ use bitcoin::Transaction;
 use bitcoin::p2p::ServiceFlags;
 use cairn_chain::Chain;
 use cairn_consensus::error::TxReject;
-use cairn_mempool::{Accepted, Mempool};
+use cairn_mempool::{Accepted, Mempool, PackageTxResult};
 use cairn_p2p::engine;
 use cairn_p2p::limits;
 use cairn_p2p::net::{self, Asked, Handle, NetConfig, Summary};
@@ -51,11 +51,17 @@ impl Host for Node {
         self.take_transaction(Transaction::clone(tx))
     }
     fn accept_package(&self, txs: &[Arc<Transaction>]) -> PackageOutcome {
-        let each: Vec<_> = txs
-            .iter()
-            .map(|tx| (tx.compute_wtxid(), self.take_transaction(Transaction::clone(tx)).map(|_| ())))
-            .collect();
-        PackageOutcome { whole: each.iter().all(|(_, result)| result.is_ok()), each }
+        let result = self.mempool.accept_package(txs, None, u64::from(self.now()));
+        let each = result.transactions.into_iter().filter_map(|(wtxid, result)| match result {
+            PackageTxResult::Accepted(_) => Some((wtxid, Ok(()))),
+            PackageTxResult::Rejected(reject) => Some((wtxid, Err(reject))),
+            PackageTxResult::InMempool { .. } | PackageTxResult::DifferentWitness(_) => None,
+        });
+        let outcome = PackageOutcome { whole: result.failure.is_none(), each: each.collect() };
+        for tx in txs.iter().filter(|tx| outcome.each.contains(&(tx.compute_wtxid(), Ok(())))) {
+            self.tell_accepted(tx.compute_txid());
+        }
+        outcome
     }
 }
 

@@ -195,3 +195,7 @@ pub const MAX_UNASKED_MESSAGE_LENGTH: usize = 2_000_000;
 /// Bytes of what a peer said that may wait to be looked at; until then no more is read of it (Core's
 /// `-maxreceivebuffer` is five times that).
 pub const MAX_WAITING_BYTES: usize = 1_000_000;
+/// Time after which a transaction of our own is told again that no peer asked for.
+pub const UNBROADCAST_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// By how much longer, on average.
+pub const UNBROADCAST_SPREAD: Duration = Duration::from_secs(150);

@@ -3,13 +3,13 @@
 use super::{Arena, USUAL};
 use crate::peer::{Peer, now, raw_frame};
 use bitcoin::BlockHash;
+use bitcoin::Wtxid;
 use bitcoin::consensus::serialize;
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inventory};
-use bitcoin::Wtxid;
 use std::net::SocketAddr;
 
 /// A hash that nothing has.

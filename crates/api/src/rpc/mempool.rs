@@ -130,8 +130,8 @@ fn entry_to_value(entry: &MempoolEntry) -> Value {
     let fees = object([
         ("base", amount(entry.fee)),
         ("modified", amount(entry.fee)),
-        ("ancestor", satoshi(ancestor_fees)),
-        ("descendant", satoshi(descendant_fees)),
+        ("ancestor", satoshi(ancestor_fees.unsigned_abs())),
+        ("descendant", satoshi(descendant_fees.unsigned_abs())),
     ]);
     Value::Object(object([
         ("vsize", entry.vsize.into()),

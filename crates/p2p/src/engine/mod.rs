@@ -199,6 +199,7 @@ pub struct Engine {
     pool: Pool,
     download: TxDownloadManager<Pool>,
     validating_transactions: usize,
+    next_unbroadcast: Time,
     /// When inbound peers hear of transactions.
     timers: InboundTimers,
     rounder: FeeFilterRounder,
@@ -237,6 +238,7 @@ impl Engine {
             pool: Pool(mempool.clone()),
             download: TxDownloadManager::new(Pool(mempool.clone()), StdRng::from_seed(rng.random())),
             validating_transactions: 0,
+            next_unbroadcast: now + crate::limits::UNBROADCAST_INTERVAL,
             timers: InboundTimers::default(),
             rounder: FeeFilterRounder::new(mempool.config().incremental_fee_rate),
             rng,

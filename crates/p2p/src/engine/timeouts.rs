@@ -11,6 +11,7 @@ use std::time::Duration;
 impl Engine {
     /// Called about once a second, and by tests.
     pub(super) fn tick(&mut self) {
+        self.announce_unbroadcast();
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
             self.maintain(id);

@@ -4,6 +4,7 @@ use super::{Engine, PeerId};
 use crate::feefilter::FeeRates;
 use crate::limits;
 use crate::message::Frame;
+use crate::poisson::rand_exp;
 use crate::trickle::{RelayInfo, RelayMempool, RelayPeer, TxRelay};
 use crate::txdownload::{PackageToValidate, TxDownloadConnectionInfo, TxMempool};
 use crate::types::{GenTxid, RelayTx};
@@ -88,6 +89,8 @@ impl Engine {
                 self.download.add_tx_announcement(id, gtxid, self.now);
             }
         }
+        // What need not wait for a better peer is asked for at once.
+        self.request_transactions(id);
     }
 
     pub(super) fn on_notfound(&mut self, id: PeerId, items: &[Inventory]) {
@@ -209,6 +212,21 @@ impl Engine {
         }
     }
 
+    /// Core's `ReattemptInitialBroadcast`: what no peer has asked for yet is told again.
+    pub(super) fn announce_unbroadcast(&mut self) {
+        if self.now < self.next_unbroadcast {
+            return;
+        }
+        self.next_unbroadcast =
+            self.now + limits::UNBROADCAST_INTERVAL + rand_exp(limits::UNBROADCAST_SPREAD, &mut self.rng);
+        for txid in self.host.mempool().unbroadcast() {
+            match self.host.mempool().relay_entry(&txid) {
+                Some(entry) => self.announce_transaction(txid, entry.wtxid),
+                None => self.host.mempool().remove_unbroadcast(&txid),
+            }
+        }
+    }
+
     /// Asks a peer for transactions that are its turn.
     pub(super) fn request_transactions(&mut self, id: PeerId) {
         let wanted = self.download.get_requests_to_send(id, self.now);
@@ -247,6 +265,7 @@ impl Engine {
         };
         if let Some(tx) = tx {
             peer.send_frame(frame(&tx));
+            self.host.mempool().remove_unbroadcast(&tx.compute_txid());
             return true;
         }
         // A block that it learnt of has taken the transaction out of the mempool.
