@@ -15,6 +15,7 @@ use bitcoin::p2p::address::{AddrV2Message, Address};
 use bitcoin::p2p::message::{CommandString, NetworkMessage};
 use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inventory};
 use bitcoin::p2p::message_compact_blocks::{GetBlockTxn, SendCmpct};
+use bitcoin::p2p::message_filter::{CFCheckpt, CFHeaders};
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::{Amount, BlockHash};
 
@@ -100,8 +101,17 @@ pub fn decode(command: &str, payload: &[u8]) -> Result<NetworkMessage, DecodeErr
         "getcfheaders" => NetworkMessage::GetCFHeaders(read(input)?),
         "getcfcheckpt" => NetworkMessage::GetCFCheckpt(read(input)?),
         "cfilter" => NetworkMessage::CFilter(read(input)?),
-        "cfheaders" => NetworkMessage::CFHeaders(read(input)?),
-        "cfcheckpt" => NetworkMessage::CFCheckpt(read(input)?),
+        "cfheaders" => NetworkMessage::CFHeaders(CFHeaders {
+            filter_type: read(input)?,
+            stop_hash: read(input)?,
+            previous_filter_header: read(input)?,
+            filter_hashes: list(input, 32, 0, usize::MAX)?,
+        }),
+        "cfcheckpt" => NetworkMessage::CFCheckpt(CFCheckpt {
+            filter_type: read(input)?,
+            stop_hash: read(input)?,
+            filter_headers: list(input, 32, 0, usize::MAX)?,
+        }),
         _ => NetworkMessage::Unknown {
             command: CommandString::try_from(command).map_err(|error| DecodeError::Malformed(error.to_string()))?,
             payload: payload.to_vec(),

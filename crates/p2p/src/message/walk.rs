@@ -7,8 +7,6 @@
 use super::DecodeError;
 use super::bytes::{any_compact_size, array, compact_size, take};
 
-const OUTPOINT_AND_SEQUENCE: usize = 36 + 4;
-
 /// Goes over one transaction, and leaves `input` after it.
 pub(super) fn walk_transaction(input: &mut &[u8]) -> Result<(), DecodeError> {
     take(input, 4)?; // version
@@ -22,12 +20,12 @@ pub(super) fn walk_transaction(input: &mut &[u8]) -> Result<(), DecodeError> {
         inputs = compact_size(input)?;
     }
     for _ in 0..inputs {
-        take(input, 36)?;
+        take(input, 36)?; // outpoint
         run(input)?;
-        take(input, OUTPOINT_AND_SEQUENCE - 36)?;
+        take(input, 4)?; // sequence
     }
     for _ in 0..compact_size(input)? {
-        take(input, 8)?;
+        take(input, 8)?; // amount
         run(input)?;
     }
     if has_witness {
