@@ -82,7 +82,7 @@ impl GenTxid {
 pub type TxHash = [u8; 32];
 
 /// A transaction with its ids, which are computed once.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayTx {
     /// The transaction.
     pub tx: Arc<Transaction>,

@@ -190,10 +190,14 @@ proptest! {
         let family = family();
         // Of four peers: a share of 20 announcements, and room for 30,000.
         let mut orphanage = TxOrphanage::new(80, 30_000);
+        let cost = own.iter().collect::<BTreeSet<_>>().into_iter().fold(Cost::default(), |cost, tx| Cost {
+            usage: cost.usage + family[*tx].tx.weight().to_wu(),
+            latency: cost.latency + 1 + family[*tx].tx.input.len() as u64 / 10,
+        });
+        prop_assume!(cost.latency <= 20 && cost.usage <= 30_000);
         for tx in &own {
             orphanage.add_tx(&family[*tx], peer(0));
         }
-        prop_assume!(orphanage.latency_score_from_peer(peer(0)) <= 20 && orphanage.usage_by_peer(peer(0)) <= 30_000);
         for (tx, from) in flood {
             orphanage.add_tx(&family[tx], peer(from));
             assert!(own.iter().all(|tx| orphanage.have_tx_from_peer(&family[*tx].wtxid, peer(0))));

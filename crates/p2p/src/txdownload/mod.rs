@@ -54,7 +54,7 @@ pub struct TxDownloadConnectionInfo {
 }
 
 /// A parent and its child, to be validated together (Core's `PackageToValidate`).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackageToValidate {
     /// The parent, then the child.
     pub txns: [RelayTx; 2],
