@@ -6,14 +6,13 @@ use bitcoin::p2p::{Magic, ServiceFlags};
 use rand::rngs::StdRng;
 
 use super::AddrMan;
-use super::entry::{AddrInfo, Slot, seconds, slot, time, tried_bucket};
+use super::entry::{AddrInfo, Slot, slot, time, tried_bucket};
 use super::tables::Tables;
 use crate::address::NetAddress;
 use crate::limits::{ADDRMAN_NEW_BUCKETS_PER_ADDRESS, MAX_PEERS_FILE_SIZE};
 use crate::persist::{self, Damage, Format, Loaded, PersistError, Reader, write_host};
-use std::time::Duration;
 
-const FORMAT: Format = Format { kind: *b"cairn-p\n", version: 1 };
+pub(super) const FORMAT: Format = Format { kind: *b"cairn-p\n", version: 1 };
 
 /// Something that [`AddrMan::to_bytes`] never writes, although the checksum is right.
 fn impossible(what: &str) -> Damage {
@@ -130,7 +129,7 @@ fn decode_entry(reader: &mut Reader<'_>) -> Result<AddrInfo, Damage> {
     let services = ServiceFlags::from(reader.u64()?);
     let mut times = [0; 4];
     for time in &mut times {
-        *time = seconds(Duration::from_secs(reader.u64()?));
+        *time = i64::try_from(reader.u64()?).map_err(|_| impossible("a time is beyond all times"))?;
     }
     let [time, last_try, last_count_attempt, last_success] = times;
     let attempts = reader.u32()?;

@@ -4,6 +4,7 @@ use bitcoin::p2p::Magic;
 use proptest::prelude::*;
 
 use super::*;
+use crate::addrman::disk::FORMAT;
 use crate::limits::*;
 use crate::persist::Damage;
 
@@ -206,6 +207,50 @@ proptest! {
         damaged.truncate(cut.index(damaged.len()));
         prop_assert!(AddrMan::from_bytes(&damaged, Magic::REGTEST, rng()).is_err());
     }
+}
+
+/// What is read is written as it was: nothing that a file says is bent to fit.
+#[test]
+fn a_file_with_a_right_checksum_is_refused_if_it_cannot_be() {
+    let mut addrman = addrman();
+    assert!(add(&mut addrman, at("250.1.1.1", 8333), "252.2.2.2"));
+    let file = addrman.to_bytes(Magic::REGTEST);
+    let read = |change: &dyn Fn(&mut Vec<u8>)| {
+        // Before the content are 17 bytes, behind it the checksum.
+        let mut content = file[17..file.len() - 32].to_vec();
+        change(&mut content);
+        AddrMan::from_bytes(&FORMAT.seal(Magic::REGTEST, &content), Magic::REGTEST, rng()).map(|_| ())
+    };
+    assert_eq!(read(&|_| {}), Ok(()));
+    // The key, how many, then the entry: a host of 5 bytes, its port, a source of 5, services of 8, four times of 8.
+    let entry = 32 + 4;
+    let times = entry + 5 + 2 + 5 + 8;
+    let places = times + 4 * 8 + 4 + 1;
+    let refused = |what: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        assert_eq!(read(change), Err(Damage::Content(what.to_owned())));
+    };
+    refused("a time is beyond all times", &|content| content[times + 7] = 0x80);
+    refused("there is no network 9", &|content| content[entry] = 9);
+    refused("an address is not routable", &|content| content[entry + 1] = 127);
+    refused("an address is neither new nor tried", &|content| content[places - 1] = 2);
+    // Then how many places, and of each which it is and whose.
+    refused("an address has a place that is not its own", &|content| content[places + 4] ^= 1);
+    refused("a place is nobody's", &|content| content[places + 6] = 1);
+    refused("an address has no place", &|content| {
+        content[places] = 0;
+        content.truncate(places + 4);
+    });
+    refused("an address is there twice", &|content| {
+        content[32] = 2;
+        let again = content[entry..places].to_vec();
+        content.splice(places..places, again);
+    });
+    refused("places are not in order", &|content| {
+        content[places] = 2;
+        content.extend_from_within(places + 4..);
+    });
+    assert_eq!(read(&|content| content.push(0)), Err(Damage::Length));
+    assert_eq!(read(&|content| content[32] = 2), Err(Damage::Length));
 }
 
 #[test]
