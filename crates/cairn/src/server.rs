@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `chain` | the data directory and the node |
 //! | `services` | what stands on a node that serves the HTTP API: database, wallet, stamping |
+//! | `progress` | what the terminal shows while the chain catches up |
 //! | `listeners` | addresses |
 //! | `snapshot` | beginning with a snapshot of the coins |
 //! | `signals` | what ends the process |
 
 mod chain;
 mod listeners;
+mod progress;
 mod services;
 mod signals;
 mod snapshot;
@@ -75,6 +77,7 @@ impl Server {
             return Err(CliError::usage("a miner without a wallet does not know where its rewards go")
                 .remedy("give --mining-address ADDRESS (NODE_MINING_ADDRESS), or --web, whose wallet earns them"));
         }
+        let peers = chain::peers_config(resolved)?;
         // Bound before anything is created, so that a port in use costs nothing.
         let http = match role.web {
             true => Listener::bind(resolved.http(), "--http").await?,
@@ -133,7 +136,7 @@ impl Server {
             http,
             rpc,
             p2p,
-            peers: chain::peers_config(resolved),
+            peers,
             stop,
             network,
             data_dir: resolved.data_dir.clone(),
@@ -171,6 +174,7 @@ impl Server {
                 () = signalled => None,
                 // What is then said is why writing out failed.
                 () = chain_stopped(self.events) => None,
+                () = progress::show(self.node.clone()) => None,
             };
             eprintln!("stopping…");
             self.stop.cancel();

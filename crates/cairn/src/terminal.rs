@@ -5,8 +5,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::time::Duration;
 
+/// Whether anybody sees progress.
+pub(crate) fn shows_progress() -> bool {
+    std::io::stderr().is_terminal()
+}
+
 fn target() -> ProgressDrawTarget {
-    if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
+    if shows_progress() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() }
 }
 
 fn bar(template: &'static str, length: u64, what: &'static str) -> ProgressBar {
@@ -30,6 +35,11 @@ pub(crate) fn bytes_bar(what: &'static str, length: u64) -> ProgressBar {
 /// A bar over `length` blocks.
 pub(crate) fn blocks_bar(what: &'static str, length: u64) -> ProgressBar {
     bar("{msg} [{bar:30}] {pos}/{len} {eta}", length, what)
+}
+
+/// A bar of a chain that catches up from a height; its message is the pace.
+pub(crate) fn synchronisation_bar(height: u32) -> ProgressBar {
+    bar("synchronising [{bar:30}] {pos}/{len} {msg}", u64::from(height), "")
 }
 
 /// A bar over a few steps whose names are its message; it counts the seconds, since nobody knows when a block comes.

@@ -9,6 +9,7 @@ use bitcoin::{Address, ScriptBuf};
 use cairn_chain::{Progress, ProgressFn, Prune};
 use cairn_mempool::MempoolConfig;
 use cairn_node::{Node, NodeConfig, NodeError, NodeEvent, PeersConfig, Signet};
+use cairn_p2p::net::check_name;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -76,20 +77,28 @@ pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfi
     })
 }
 
+/// In `NODE_CONNECT_NODES`: the node is the one that others begin with.
+const SEED: &str = "local";
+
 /// What the settings say of the network.
-pub(crate) fn peers_config(resolved: &Resolved) -> PeersConfig {
+pub(crate) fn peers_config(resolved: &Resolved) -> Result<PeersConfig, CliError> {
     let settings = &resolved.settings;
-    PeersConfig {
+    let connect: Vec<String> = settings.p2p.connect.iter().filter(|name| *name != SEED).cloned().collect();
+    for name in &connect {
+        check_name(name).map_err(|why| {
+            CliError::usage(format!("{name:?} names no peer: {why}")).remedy(
+                "give --connect (NODE_CONNECT_NODES, p2p.connect) HOST or HOST:PORT, an IPv6 address with a port in brackets",
+            )
+        })?;
+    }
+    Ok(PeersConfig {
         agent: format!("Cairn:{}", env!("CARGO_PKG_VERSION")),
-        connect: settings.p2p.connect.iter().filter(|name| *name != SEED).cloned().collect(),
+        connect,
         v2: !settings.p2p.no_v2,
         filters: settings.chain.blockfilterindex,
         all_blocks: settings.chain.prune == 0,
-    }
+    })
 }
-
-/// In `NODE_CONNECT_NODES`: the node is the one that others begin with.
-const SEED: &str = "local";
 
 /// The signet of one's own that is configured.
 fn signet(settings: &Settings) -> Result<Option<Signet>, CliError> {
