@@ -16,7 +16,7 @@ use bitcoin::{Amount, Block, ScriptBuf, Transaction, TxOut, Txid, VarInt, script
 /// How the script of a witness commitment starts (BIP 141): OP_RETURN, a push of 36 bytes, and a tag.
 const WITNESS_COMMITMENT_PREFIX: [u8; 6] = [0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed];
 /// Bytes of the shortest script that is a witness commitment.
-const MINIMUM_WITNESS_COMMITMENT: usize = 38;
+pub(crate) const MINIMUM_WITNESS_COMMITMENT: usize = 38;
 /// Bytes of a serialised header.
 const HEADER_SIZE: usize = 80;
 /// Bytes that a node of the merkle tree is the hash of.

@@ -1,11 +1,11 @@
 //! The solution that a signet's blocks carry (BIP 325; Core's `signet.cpp`).
 
-use crate::block::witness_commitment_position;
+use crate::block::{MINIMUM_WITNESS_COMMITMENT, txids, witness_commitment_position};
 use crate::merkle::merkle_root;
 use crate::script::{Reader, ScriptFlags, TransactionSignatureChecker, push, verify_script};
 use crate::sighash::PrecomputedTransactionData;
 use bitcoin::absolute::LockTime;
-use bitcoin::consensus::{Decodable, Encodable};
+use bitcoin::consensus::{Decodable, Encodable, serialize};
 use bitcoin::hashes::Hash;
 use bitcoin::script::{Builder, PushBytesBuf};
 use bitcoin::transaction::Version;
@@ -17,6 +17,11 @@ const SIGNET_HEADER: [u8; 4] = [0xec, 0xc7, 0xda, 0xa2];
 /// Flags of the solution's scripts.
 const FLAGS: ScriptFlags =
     ScriptFlags::union(&[ScriptFlags::P2SH, ScriptFlags::WITNESS, ScriptFlags::DERSIG, ScriptFlags::NULLDUMMY]);
+
+/// Whether a block that is not the genesis block solves a challenge.
+pub fn is_solved(block: &Block, challenge: &Script) -> bool {
+    check_signet_solution(block, &txids(block), challenge)
+}
 
 /// Whether a block that is not the genesis block solves the challenge.
 pub(crate) fn check_signet_solution(block: &Block, txids: &[Txid], challenge: &Script) -> bool {
@@ -77,6 +82,22 @@ pub fn signet_transactions(block: &Block, txids: &[Txid], challenge: &Script) ->
     Some((to_spend, to_sign))
 }
 
+/// Puts a solution into a block's witness commitment, in place of one that is there. An empty one is what has to be there
+/// when [`signet_transactions`] tells what is to be signed. The merkle root is another then, and so are the hashes.
+///
+/// Returns false, and changes nothing, where the block has no witness commitment.
+pub fn set_solution(block: &mut Block, script_sig: &Script, witness: &Witness) -> bool {
+    let Some(position) = witness_commitment_position(block) else { return false };
+    let mut section = SIGNET_HEADER.to_vec();
+    if !(script_sig.is_empty() && witness.is_empty()) {
+        section.extend(serialize(script_sig));
+        section.extend(serialize(witness));
+    }
+    let commitment = &mut block.txdata[0].output[position].script_pubkey;
+    *commitment = [&commitment.as_bytes()[..MINIMUM_WITNESS_COMMITMENT], &push(&section)].concat().into();
+    true
+}
+
 /// Takes the solution out of a witness commitment: what follows the header in the first push that has one and more.
 fn take_solution(commitment: &mut ScriptBuf) -> Option<Vec<u8>> {
     let mut solution = None;
@@ -110,7 +131,7 @@ fn parse_solution(solution: &[u8]) -> Option<(ScriptBuf, Witness)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::block::{Checks, check_block, txids};
+    use crate::block::{Checks, check_block};
     use crate::params::Params;
     use crate::testing::{block, seal};
 
@@ -144,6 +165,27 @@ mod tests {
                 valid.then_some(()).ok_or("bad-signet-blksig".into())
             );
         }
+    }
+
+    #[test]
+    fn a_solution_that_was_set_is_the_one_that_is_taken() {
+        let challenge = ScriptBuf::from_bytes(vec![0x51]);
+        let mut unsolved = block(1, 1, vec![]);
+        let commitment = [&[0x6a, 0x24, 0xaa, 0x21, 0xa9, 0xed][..], &[0xff; 32]].concat();
+        unsolved.txdata[0].output[0].script_pubkey = commitment.into();
+        let mut solved = unsolved.clone();
+        assert!(set_solution(&mut unsolved, Script::new(), &Witness::new()));
+        let (_, unsigned) = signet_transactions(&unsolved, &txids(&unsolved), &challenge).expect("a commitment");
+        for (script_sig, witness) in [(vec![0x52], vec![]), (vec![], vec![vec![7; 300]]), (vec![0; 80], vec![vec![]])] {
+            let (script_sig, witness) = (ScriptBuf::from(script_sig), Witness::from_slice(&witness));
+            assert!(set_solution(&mut solved, &script_sig, &witness));
+            let (to_spend, to_sign) = signet_transactions(&solved, &txids(&solved), &challenge).expect("a commitment");
+            assert_eq!((&to_sign.input[0].script_sig, &to_sign.input[0].witness), (&script_sig, &witness));
+            assert_eq!(to_sign.input[0].previous_output.txid, to_spend.compute_txid());
+            assert_eq!(to_sign.compute_ntxid(), unsigned.compute_ntxid(), "what is signed is the same without it");
+        }
+        unsolved.txdata[0].output.clear();
+        assert!(!set_solution(&mut unsolved, Script::new(), &Witness::new()));
     }
 
     #[test]
