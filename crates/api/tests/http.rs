@@ -98,6 +98,13 @@ async fn keys_open_their_own_doors_only() {
     get(&api, "/api/v1/mining").await.problem(401);
     get_with(&api, "/api/v1/mining", WALLET_KEY).await.problem(401);
     assert_eq!(get_with(&api, "/api/v1/mining", ADMIN_KEY).await.status, StatusCode::OK);
+    post(&api, "/api/v1/mining/share", WALLET_KEY, json!({"share": 0.5})).await.problem(401);
+    let mining = post(&api, "/api/v1/mining/share", ADMIN_KEY, json!({"share": 0.25})).await.json();
+    assert_eq!((&mining["share"], &mining["pacing"]), (&json!(0.25), &json!("poisson")));
+    assert_eq!(get_with(&api, "/api/v1/mining", ADMIN_KEY).await.json()["share"], 0.25);
+    for wrong in [0.0, -1.0, 1.01] {
+        post(&api, "/api/v1/mining/share", ADMIN_KEY, json!({"share": wrong})).await.problem(422);
+    }
     get(&api, "/api/v1/wallets").await.problem(401);
     get_with(&api, "/api/v1/wallets", ADMIN_KEY).await.problem(401);
     assert_eq!(get_with(&api, "/api/v1/wallets", WALLET_KEY).await.status, StatusCode::OK);

@@ -375,6 +375,19 @@ async fn wrong_arguments_get_cores_errors() {
     );
 }
 
+#[tokio::test]
+async fn a_miners_share_can_be_set_while_it_runs() {
+    let (context, _dir) = context();
+    let call = |params: Value| call(&context, "setminingshare", params);
+    assert_eq!(call(json!([0.25])), Ok(Value::Null));
+    assert_eq!(context.node.mining().pace.share.get(), 0.25);
+    for wrong in [json!(0), json!(1.5), json!(-1)] {
+        assert_eq!(call(json!([wrong])).unwrap_err().0, -8, "{wrong}");
+    }
+    assert_eq!(call(json!(["0.5"])).unwrap_err().0, -3);
+    assert_eq!(context.node.mining().pace.share.get(), 0.25);
+}
+
 /// Core's errors of `setmocktime`, and what the time is asked for.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_clock_stands_where_setmocktime_puts_it() {

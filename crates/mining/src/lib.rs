@@ -1,8 +1,9 @@
-//! Block templates (BIP 22, 23, 145) and the proof-of-work search.
+//! Block templates (BIP 22, 23, 145), the proof-of-work search, and when blocks are due.
 //!
 //! `node` mines with it and `api` shows its templates. It takes block contents from `mempool`, asks `chain` whether the
 //! block would connect, and changes neither: whoever mines a block gives it to the chain. No threads of its own.
 
+pub mod pace;
 mod search;
 mod template;
 

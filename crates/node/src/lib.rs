@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `lib` | [`Node`]: opening, submitting, generating, stopping |
-//! | [`producer`] | the thread that makes a block every block time |
+//! | [`producer`] | the thread that makes blocks at their pace |
 //! | `peers` | the peer-to-peer network of a node |
 //! | `snapshot` | starting from a snapshot of the coins |
 //! | `synchronisation` | how far a node is that catches up |
@@ -27,6 +27,7 @@ use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, Cha
 use cairn_consensus::error::TxReject;
 use cairn_consensus::params::{AssumeUtxo, InvalidBlockTime, Params};
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
+use cairn_mining::pace::{Pacing, Share};
 use cairn_mining::{BlockTemplate, MiningError};
 pub use cairn_p2p::clock::Clock;
 pub use producer::MiningStatus;
@@ -354,9 +355,20 @@ impl Node {
         Ok(block)
     }
 
-    /// Makes a block every `block_time` (zero: only on demand) that pays `script`. Replaces an earlier schedule.
+    /// Makes this node's share of a block every `block_time` (zero: only on demand) that pays `script`. Replaces an earlier
+    /// schedule.
     pub fn start_mining(self: &Arc<Self>, block_time: Duration, script: ScriptBuf) {
         self.producer.start(self, block_time, script);
+    }
+
+    /// Makes this share of the network's blocks from now on, all of them unless told otherwise.
+    pub fn set_mining_share(&self, share: Share) {
+        self.producer.set(|pace| pace.share = share);
+    }
+
+    /// Spreads the times between blocks like this from now on, as a Poisson process unless told otherwise.
+    pub fn set_pacing(&self, pacing: Pacing) {
+        self.producer.set(|pace| pace.pacing = pacing);
     }
 
     /// Makes no more blocks on a schedule.

@@ -1,8 +1,9 @@
-//! The block producer: one thread that makes a block every block time.
+//! The block producer: one thread that makes blocks at their pace.
 
 use crate::Node;
 use bitcoin::ScriptBuf;
 use cairn_mining::MiningError;
+use cairn_mining::pace::{Pace, Schedule};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -16,8 +17,8 @@ const REST_AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub struct MiningStatus {
     /// Producing blocks on a schedule now.
     pub running: bool,
-    /// Time between blocks; zero is only on demand.
-    pub block_time: Duration,
+    /// Time between the network's blocks (zero is only on demand), this node's share of them, and how they are spread.
+    pub pace: Pace,
     /// Blocks found on schedule since the start.
     pub blocks_found: u64,
     /// Hashes computed on schedule since the start.
@@ -80,7 +81,7 @@ impl Producer {
         {
             let mut state = self.shared.lock();
             state.stop = false;
-            state.status.block_time = block_time;
+            state.status.pace.block_time = block_time;
             state.status.reward_script = Some(script.clone());
             state.status.running = !block_time.is_zero();
         }
@@ -88,9 +89,8 @@ impl Producer {
             return;
         }
         let (node, shared) = (Arc::downgrade(node), self.shared.clone());
-        let spawned = std::thread::Builder::new()
-            .name("producer".into())
-            .spawn(move || produce(&node, &shared, block_time, &script));
+        let spawned =
+            std::thread::Builder::new().name("producer".into()).spawn(move || produce(&node, &shared, &script));
         match spawned {
             Ok(spawned) => *thread = Some(spawned),
             Err(error) => {
@@ -99,6 +99,12 @@ impl Producer {
                 state.status.last_error = Some(format!("the mining thread did not start: {error}"));
             }
         }
+    }
+
+    /// Changes the pace, of a schedule that is kept too.
+    pub(crate) fn set(&self, change: impl FnOnce(&mut Pace)) {
+        change(&mut self.shared.lock().status.pace);
+        self.shared.wake.notify_all();
     }
 
     pub(crate) fn stop(&self) {
@@ -118,9 +124,11 @@ impl Producer {
 }
 
 /// Makes a block each time the schedule says so, until it is told to stop or the node is gone.
-fn produce(node: &Weak<Node>, shared: &Shared, block_time: Duration, script: &ScriptBuf) {
-    let mut due = Instant::now() + block_time;
-    while sleep_until(shared, due) {
+fn produce(node: &Weak<Node>, shared: &Shared, script: &ScriptBuf) {
+    let start = Instant::now();
+    let pace = shared.lock().status.pace;
+    let mut schedule = Schedule::new(pace, start.elapsed(), rand::rng());
+    while wait(shared, &mut schedule, start) {
         let Some(node) = node.upgrade() else { return };
         match produce_one(&node, shared, script) {
             Ok(()) => {
@@ -128,14 +136,14 @@ fn produce(node: &Weak<Node>, shared: &Shared, block_time: Duration, script: &Sc
                 state.status.blocks_found += 1;
                 state.status.last_error = None;
                 drop(state);
-                // The schedule does not drift with the time that a block takes, and does not make up for a pause.
-                due = (due + block_time).max(Instant::now());
+                schedule.made(start.elapsed());
             }
-            Err(MiningError::Stopped) => due = Instant::now(),
+            // Another block came first, or all is to stop: the block that is due is searched for on the new tip at once.
+            Err(MiningError::Stopped) => {}
             Err(error) => {
                 tracing::warn!(%error, "no block was made");
                 shared.lock().status.last_error = Some(error.to_string());
-                due = Instant::now() + block_time.max(REST_AFTER_FAILURE);
+                schedule.failed(start.elapsed(), REST_AFTER_FAILURE);
             }
         }
     }
@@ -153,16 +161,19 @@ fn produce_one(node: &Node, shared: &Shared, script: &ScriptBuf) -> Result<(), M
     Ok(())
 }
 
-/// Sleeps until `due`; false when the producer was told to stop.
-fn sleep_until(shared: &Shared, due: Instant) -> bool {
+/// Sleeps until a block is due, at whatever pace is set meanwhile; false when the producer was told to stop.
+fn wait<R: rand::Rng>(shared: &Shared, schedule: &mut Schedule<R>, start: Instant) -> bool {
     let mut state = shared.lock();
     loop {
         if state.stop {
             return false;
         }
-        let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+        let now = start.elapsed();
+        schedule.set_pace(state.status.pace, now);
+        let left = schedule.due().saturating_sub(now);
+        if left.is_zero() {
             return true;
-        };
+        }
         state = shared.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
@@ -170,6 +181,7 @@ fn sleep_until(shared: &Shared, due: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cairn_mining::pace::Share;
     use std::sync::Barrier;
 
     #[test]
@@ -193,5 +205,23 @@ mod tests {
         producer.stop();
         assert_eq!(Arc::strong_count(&producer.shared), 1, "no thread");
         assert!(!producer.status().running);
+    }
+
+    #[test]
+    fn a_share_that_is_set_wakes_who_waits_for_a_block() {
+        let (node, _dir) = crate::tests::node();
+        let day = Duration::from_secs(86_400);
+        node.set_mining_share(Share::new(0.25).unwrap());
+        node.start_mining(day, ScriptBuf::new());
+        assert_eq!((node.mining().pace.block_time, node.mining().pace.mean()), (day, 4 * day));
+        // A pace at which the next block is due at once: it comes, though the wait was for days.
+        node.producer.set(|pace| pace.block_time = Duration::from_nanos(1));
+        while node.chain.tip().height == 0 {
+            std::thread::yield_now();
+        }
+        node.stop_mining();
+        node.start_mining(day, ScriptBuf::new());
+        assert_eq!(node.mining().pace.share, Share::new(0.25).unwrap(), "a new schedule has the share of the last");
+        node.stop_mining();
     }
 }

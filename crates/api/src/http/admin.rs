@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use bitcoin::{Address, ScriptBuf};
 use cairn_mining::MiningError;
+use cairn_mining::pace::Share;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -24,8 +25,12 @@ const MAX_BLOCK_TIME: u64 = 86_400;
 pub struct MiningView {
     /// Whether blocks are made on a schedule now.
     running: bool,
-    /// Seconds between blocks; 0 is only on demand.
+    /// Seconds between the network's blocks; 0 is only on demand.
     block_time_seconds: f64,
+    /// This node's share of the network's blocks, above 0, at most 1.
+    share: f64,
+    /// How the times between them are spread: `poisson`, as in life, or `fixed`.
+    pacing: String,
     /// Blocks found since start.
     blocks_found: u64,
     /// Hashes computed since start.
@@ -41,7 +46,9 @@ fn view(state: &AppState) -> MiningView {
     let network = state.node.chain.params().network;
     MiningView {
         running: status.running,
-        block_time_seconds: status.block_time.as_secs_f64(),
+        block_time_seconds: status.pace.block_time.as_secs_f64(),
+        share: status.pace.share.get(),
+        pacing: status.pace.pacing.to_string(),
         blocks_found: status.blocks_found,
         hashes: status.hashes,
         reward_address: status
@@ -65,7 +72,7 @@ pub(crate) async fn mining(_: Admin, State(state): State<AppState>) -> Json<Mini
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StartMining {
-    /// Seconds between blocks, up to a day; 0 is only on demand. As it was when left out.
+    /// Seconds between the network's blocks, up to a day; 0 is only on demand. As it was when left out.
     block_time_seconds: Option<f64>,
     /// Where rewards go. As it was, or the wallet, when left out.
     address: Option<String>,
@@ -86,7 +93,7 @@ pub(crate) async fn start(
     ApiJson(request): ApiJson<StartMining>,
 ) -> Result<Json<MiningView>, Problem> {
     let block_time = match request.block_time_seconds {
-        None => state.node.mining().block_time,
+        None => state.node.mining().pace.block_time,
         Some(seconds) => Duration::try_from_secs_f64(seconds)
             .ok()
             .filter(|time| time.as_secs() <= MAX_BLOCK_TIME)
@@ -98,6 +105,35 @@ pub(crate) async fn start(
         Json(view(state))
     })
     .await
+}
+
+/// A share of the network's blocks.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetShare {
+    /// Above 0, at most 1. Shares of a network's miners should sum to 1.
+    share: f64,
+}
+
+/// Make this share of the network's blocks from now on.
+///
+/// A schedule that runs goes on with it.
+#[utoipa::path(
+    post, path = "/api/v1/mining/share", tag = "mining", security(("api_key" = [])), request_body = SetShare,
+    responses(
+        (status = 200, body = MiningView),
+        (status = 401, body = Problem, content_type = "application/problem+json"),
+        (status = 422, body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn set_share(
+    _: Admin,
+    State(state): State<AppState>,
+    ApiJson(request): ApiJson<SetShare>,
+) -> Result<Json<MiningView>, Problem> {
+    let share = Share::new(request.share).map_err(|error| Problem::unprocessable(error.to_string()))?;
+    state.node.set_mining_share(share);
+    Ok(Json(view(&state)))
 }
 
 /// Make no more blocks on a schedule.

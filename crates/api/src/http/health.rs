@@ -115,7 +115,7 @@ fn peers_check(network: Option<&Summary>) -> Check {
 
 /// With a block time, blocks come.
 fn tip_age(node: &Node) -> Check {
-    let block_time = node.mining().block_time;
+    let block_time = node.mining().pace.block_time;
     let age = u64::from(node.now().saturating_sub(node.chain.tip().header.time));
     let uptime = node.uptime().as_secs();
     tip_age_check(block_time, age, uptime)

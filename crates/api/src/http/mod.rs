@@ -114,6 +114,7 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(wallet::transactions))
         .routes(routes!(wallet::send))
         .routes(routes!(admin::mining))
+        .routes(routes!(admin::set_share))
         .routes(routes!(admin::stop))
 }
 

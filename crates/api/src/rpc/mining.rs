@@ -14,6 +14,7 @@ use bitcoin::{Block, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, ChainError};
 use cairn_mempool::BLOCK_MIN_FEE_RATE;
 use cairn_mining::MiningError;
+use cairn_mining::pace::Share;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -94,6 +95,15 @@ pub(super) const METHODS: &[Method] = &[
         result: "null",
         differences: "",
         run: submitheader,
+    },
+    Method {
+        category: "hidden",
+        name: "setminingshare",
+        args: &[Arg::required("share", Kind::Num, "Above 0, at most 1. Shares of a network's miners should sum to 1.")],
+        about: "Make this share of the network's blocks from now on, as --share does from the start.",
+        result: "null",
+        differences: "not in Bitcoin Core",
+        run: setminingshare,
     },
     Method {
         category: "hidden",
@@ -282,6 +292,13 @@ fn mining_error(error: &MiningError) -> RpcError {
         }
         other => RpcError::new(code::INTERNAL_ERROR, other.to_string()),
     }
+}
+
+fn setminingshare(context: &Context, args: &Args<'_>) -> RpcResult {
+    let fraction = args.get(0).as_f64().unwrap_or(f64::NAN);
+    let share = Share::new(fraction).map_err(|error| RpcError::new(code::INVALID_PARAMETER, error.to_string()))?;
+    context.node.set_mining_share(share);
+    Ok(Value::Null)
 }
 
 fn generatetoaddress(context: &Context, args: &Args<'_>) -> RpcResult {
