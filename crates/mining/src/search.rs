@@ -53,6 +53,19 @@ pub fn search_nonces(header: &Header, start: u32, end: u32, stop: &AtomicBool) -
 /// Finds the proof of work of a block on one thread, changing nonce, then extra nonce (coinbase and merkle root) as
 /// needed. Returns the number of hashes that it took. The merkle root is computed first, so it need not be right.
 pub fn mine(block: &mut Block, stop: &AtomicBool) -> Result<u64, MiningError> {
+    mine_sealed(block, stop, |_| Ok(()))
+}
+
+/// [`mine`], calling `seal` whenever the coinbase is another one, before the merkle root is computed: for what the block
+/// holds that depends on all the rest, as a signet's solution does.
+///
+/// # Errors
+/// Those of [`mine`] and those of `seal`.
+pub fn mine_sealed(
+    block: &mut Block,
+    stop: &AtomicBool,
+    mut seal: impl FnMut(&mut Block) -> Result<(), MiningError>,
+) -> Result<u64, MiningError> {
     let script_sig = match block.txdata.first().and_then(|coinbase| coinbase.input.first()) {
         Some(input) => input.script_sig.clone(),
         None => return Err(MiningError::NoCoinbase),
@@ -62,6 +75,7 @@ pub fn mine(block: &mut Block, stop: &AtomicBool) -> Result<u64, MiningError> {
         if extra_nonce > 0 {
             set_extra_nonce(block, &script_sig, extra_nonce)?;
         }
+        seal(block)?;
         block.header.merkle_root = block.compute_merkle_root().ok_or(MiningError::NoCoinbase)?;
         if let Some(nonce) = search_nonces(&block.header, 0, u32::MAX, stop) {
             block.header.nonce = nonce;

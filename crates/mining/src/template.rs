@@ -18,7 +18,7 @@ use cairn_mempool::{Mempool, MempoolEntry};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
 /// Weight kept free for header, transaction count and coinbase (`DEFAULT_BLOCK_RESERVED_WEIGHT`).
-const BLOCK_RESERVED_WEIGHT: u64 = 8000;
+pub(crate) const BLOCK_RESERVED_WEIGHT: u64 = 8000;
 /// Signature operation cost kept free for the coinbase's outputs (`DEFAULT_COINBASE_OUTPUT_MAX_ADDITIONAL_SIGOPS`).
 const COINBASE_RESERVED_SIGOP_COST: u64 = 400;
 /// Times that a template is built anew because tip or mempool moved meanwhile.

@@ -28,6 +28,7 @@ use cairn_consensus::error::TxReject;
 use cairn_consensus::params::{AssumeUtxo, InvalidBlockTime, Params};
 use cairn_mempool::{Accepted, Mempool, MempoolConfig};
 use cairn_mining::pace::{Pacing, Share};
+use cairn_mining::signet::{SignetKey, is_open};
 use cairn_mining::{BlockTemplate, MiningError};
 pub use cairn_p2p::clock::Clock;
 pub use producer::MiningStatus;
@@ -62,6 +63,8 @@ pub struct NodeConfig {
     pub network: Network,
     /// Which signet, where that is the network: the public one unless given.
     pub signet: Option<Signet>,
+    /// What the signet's blocks are signed with; none of other networks.
+    pub signet_key: Option<Arc<SignetKey>>,
     /// Mempool limits.
     pub mempool: MempoolConfig,
     /// Bytes of coins kept in memory.
@@ -85,6 +88,7 @@ impl NodeConfig {
             dir,
             network,
             signet: None,
+            signet_key: None,
             mempool: MempoolConfig::default(),
             coin_cache_bytes: 64 << 20,
             txindex: true,
@@ -146,6 +150,7 @@ pub struct Node {
     /// The mempool, for reading.
     pub mempool: Arc<Mempool>,
     producer: Producer,
+    signet_key: Option<Arc<SignetKey>>,
     network: cairn_p2p::net::Handle,
     /// The chain is to begin with a snapshot that is not loaded yet.
     awaiting_snapshot: AtomicBool,
@@ -241,6 +246,7 @@ impl Node {
             chain,
             mempool,
             producer,
+            signet_key: config.signet_key,
             network,
             awaiting_snapshot: AtomicBool::new(false),
             networking: OnceLock::new(),
@@ -312,6 +318,15 @@ impl Node {
         cairn_mining::build_template(&self.chain, &self.mempool, script, self.now())
     }
 
+    /// Signs a block where the network asks for that, and finds its proof of work; returns the hashes that it took.
+    fn mine(&self, block: &mut Block, stop: &AtomicBool) -> Result<u64, MiningError> {
+        match (&self.signet_key, &self.chain.params().signet_challenge) {
+            (Some(key), _) => cairn_mining::mine_sealed(block, stop, |block| key.solve(block)),
+            (None, Some(challenge)) if !is_open(challenge) => Err(MiningError::NoSignetKey),
+            (None, _) => cairn_mining::mine(block, stop),
+        }
+    }
+
     /// Mines `count` blocks at once to `script`, calling `progress` with the number done after each. They are durable
     /// when it returns; the blocks found before an error or a stop stay in the chain.
     pub fn generate(
@@ -323,7 +338,7 @@ impl Node {
         let mut hashes = Vec::new();
         let mut generate_one = |durable| {
             let mut block = self.template(script)?.block;
-            cairn_mining::mine(&mut block, &self.stopping)?;
+            self.mine(&mut block, &self.stopping)?;
             hashes.push(block.block_hash());
             self.chain.process_block(Arc::new(block), self.now(), durable)?;
             Ok(())
@@ -348,7 +363,7 @@ impl Node {
         submit: bool,
     ) -> Result<Block, MiningError> {
         let mut block = cairn_mining::build_block_with(&self.chain, transactions, script, self.now())?;
-        cairn_mining::mine(&mut block, &self.stopping)?;
+        self.mine(&mut block, &self.stopping)?;
         if submit {
             self.submit_block(Arc::new(block.clone()))?;
         }

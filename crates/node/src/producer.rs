@@ -155,7 +155,7 @@ fn produce_one(node: &Node, shared: &Shared, script: &ScriptBuf) -> Result<(), M
         return Err(MiningError::Stopped);
     }
     let mut block = node.template(script)?.block;
-    let hashes = cairn_mining::mine(&mut block, &shared.stale)?;
+    let hashes = node.mine(&mut block, &shared.stale)?;
     shared.hashes.fetch_add(hashes, Ordering::Relaxed);
     node.submit_block(Arc::new(block))?;
     Ok(())

@@ -194,6 +194,7 @@ pub(crate) async fn generate(
     .await?;
     let (hashes, height) = mined.map_err(|error: MiningError| match error {
         MiningError::Stopped => Problem::unavailable("mining was stopped before all blocks were found"),
+        MiningError::NoSignetKey => Problem::unprocessable(error.to_string()),
         other => Problem::internal(&other),
     })?;
     Ok(Json(Generated { block_hashes: hashes.iter().map(ToString::to_string).collect(), height }))
