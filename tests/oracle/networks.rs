@@ -4,7 +4,7 @@
 mod core_data;
 
 use crate::coins::{Purse, push};
-use crate::engines::{Net, Pair};
+use crate::engines::{Net, Pair, now};
 use bitcoin::consensus::encode::{deserialize_hex, serialize};
 use bitcoin::hashes::{Hash, HashEngine, sha256};
 use bitcoin::opcodes::all::{OP_CHECKMULTISIG, OP_CHECKSIG};
@@ -14,6 +14,9 @@ use cairn_chain::testing::block_after;
 use cairn_consensus::block::{coinbase_height, txids};
 use cairn_consensus::sighash::legacy_sighash;
 use cairn_consensus::signet::signet_transactions;
+use cairn_mining::signet::{SignetKey, new_signet};
+use cairn_mining::{build_block_with, mine_sealed};
+use std::sync::atomic::AtomicBool;
 
 const NETWORKS: [Network; 4] = [Network::Bitcoin, Network::Testnet4, Network::Signet, Network::Regtest];
 
@@ -292,6 +295,26 @@ fn a_signet_asks_for_solutions() {
         assert_eq!(signet.pair.give(&block).as_deref(), BAD, "{name}");
     }
     assert_eq!(signet.pair.ours.tip().height, 1);
+}
+
+/// Blocks that our miner makes of a signet, of a key, of two of three and of three of five.
+#[test]
+fn blocks_that_our_miner_signs_are_taken() {
+    for (keys, required) in [(1, 1), (3, 2), (5, 3)] {
+        let signet = new_signet(keys, required).expect("so many keys");
+        let descriptors = signet.keys[keys - required..].iter().map(|key| &*key.descriptor);
+        let key = SignetKey::new(descriptors, &signet.challenge).expect("enough keys");
+        let pair = Pair::on(&Net::Signet(signet.challenge.clone()));
+        let stop = AtomicBool::new(false);
+        let script = ScriptBuf::from_bytes(vec![0x51]);
+        let mut block = build_block_with(&pair.ours, Vec::new(), &script, now()).expect("a block");
+        let mut unsigned = block.clone();
+        cairn_mining::mine(&mut unsigned, &stop).expect("mined");
+        assert_eq!(pair.give(&unsigned).as_deref(), BAD, "{required} of {keys}");
+        mine_sealed(&mut block, &stop, |block| key.solve(block)).expect("mined");
+        assert_eq!(pair.give(&block), None, "{required} of {keys}");
+        assert_eq!(pair.tip(), block.block_hash());
+    }
 }
 
 /// A challenge that is always solved needs no solution, and takes none that cannot be read.
