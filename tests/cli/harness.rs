@@ -168,14 +168,7 @@ impl Server {
             .iter()
             .find_map(|network| std::fs::read_to_string(self.data.join(network).join(".cookie")).ok());
         let cookie = cookie.expect("a cookie while it runs");
-        let body = json!({ "jsonrpc": "1.0", "id": 1, "method": method, "params": params });
-        send(
-            agent()
-                .post(format!("http://{}/", self.address(self.rpc)))
-                .header("Authorization", &basic(cookie.trim()))
-                .content_type("application/json")
-                .send(body.to_string().as_bytes()),
-        )
+        rpc_bytes(&self.address(self.rpc), cookie.trim(), method, params)
     }
 
     /// JSON-RPC that must succeed.
@@ -235,6 +228,13 @@ fn drain(child: &mut Child) {
     let (mut out, mut err) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
     std::thread::spawn(move || std::io::copy(&mut out, &mut std::io::sink()));
     std::thread::spawn(move || std::io::copy(&mut err, &mut std::io::stderr()));
+}
+
+/// JSON-RPC to any node: status and body of the answer.
+pub(crate) fn rpc_bytes(address: &str, credentials: &str, method: &str, params: Value) -> (u16, Vec<u8>) {
+    let body = json!({ "jsonrpc": "1.0", "id": 1, "method": method, "params": params });
+    let request = agent().post(format!("http://{address}/")).header("Authorization", &basic(credentials));
+    send(request.content_type("application/json").send(body.to_string().as_bytes()))
 }
 
 /// An HTTP client that reports statuses instead of failing on them.

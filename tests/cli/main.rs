@@ -11,6 +11,7 @@
 //! | `block_files` | an index that is lost or does not match its files, and pruning |
 //! | `wallet` | a payment outlives the process that sent it |
 //! | `node` | `cairn node`: alone, as a miner, with the HTTP API |
+//! | `signet` | a signet made here, mined, followed, and judged by a bitcoind |
 //! | `lifecycle` | locks, ports, signals, data directories of others |
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -23,5 +24,6 @@ mod lifecycle;
 mod node;
 mod ots_client;
 mod reorganisation;
+mod signet;
 mod stamping;
 mod wallet;

@@ -1,6 +1,6 @@
 //! The command line: what `cairn --help` prints.
 
-use crate::commands::{info, node, stamp, up, upgrade, verify};
+use crate::commands::{info, node, signet, stamp, up, upgrade, verify};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -42,6 +42,7 @@ pub(crate) enum Command {
     Upgrade(upgrade::Args),
     Verify(verify::Args),
     Info(info::Args),
+    Signet(signet::Args),
 }
 
 #[cfg(test)]
@@ -66,6 +67,10 @@ mod tests {
         assert_eq!(code(&["cairn", "verify"]), Err(2));
         assert_eq!(code(&["cairn", "node", "--miner=perhaps"]), Err(2));
         assert_eq!(code(&["cairn", "node", "--miner", "--web=no"]), Ok(()));
+        assert_eq!(code(&["cairn", "node", "--pacing", "random"]), Err(2));
+        assert_eq!(code(&["cairn", "up", "--share", "0.5", "--pacing", "fixed"]), Ok(()));
+        assert_eq!(code(&["cairn", "signet"]), Err(2));
+        assert_eq!(code(&["cairn", "signet", "new", "--keys", "3"]), Ok(()));
         assert_eq!(code(&["cairn", "--help"]), Err(0));
         assert_eq!(code(&["cairn", "stamp", "-"]), Ok(()));
     }

@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         cli::Command::Upgrade(args) => commands::upgrade::run(args),
         cli::Command::Verify(args) => commands::verify::run(args),
         cli::Command::Info(args) => commands::info::run(args),
+        cli::Command::Signet(args) => commands::signet::run(args),
     };
     match result {
         Ok(code) => code,

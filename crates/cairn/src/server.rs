@@ -3,6 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | `chain` | the data directory and the node |
+//! | `mining` | a miner's pace, and the key of a signet's blocks |
 //! | `services` | what stands on a node that serves the HTTP API: database, wallet, stamping |
 //! | `progress` | what the terminal shows while the chain catches up |
 //! | `listeners` | addresses |
@@ -11,6 +12,7 @@
 
 mod chain;
 mod listeners;
+mod mining;
 mod progress;
 mod services;
 mod signals;
@@ -19,11 +21,12 @@ mod snapshot;
 use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved};
 use cairn_api::{ApiConfig, Cookie};
+use cairn_mining::pace::Pace;
 use cairn_node::{Node, NodeEvent, PeersConfig};
-#[cfg(test)]
 pub(crate) use chain::node_config;
 use chain::{chain_stopped, configured_reward, create_private_dir, mine_first_blocks, open_node};
 use listeners::Listener;
+pub(crate) use mining::{SIGNET_BLOCK_TIME, pace};
 use services::{Accounts, Services};
 use signals::signal;
 use std::net::SocketAddr;
@@ -32,11 +35,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
-
-/// Seconds between blocks unless told otherwise.
-pub(crate) const DEFAULT_BLOCK_TIME: f64 = 10.0;
-/// Longest time between blocks that makes sense: a day.
-pub(crate) const MAX_BLOCK_TIME: Duration = Duration::from_secs(86_400);
 
 /// What a process does besides keeping a chain and answering JSON-RPC.
 #[derive(Debug, Clone, Copy)]
@@ -65,19 +63,21 @@ pub(crate) struct Server {
     stop: CancellationToken,
     network: NetworkName,
     data_dir: PathBuf,
-    /// Time between the blocks that it makes, if it makes any.
-    block_time: Option<Duration>,
 }
 
 impl Server {
     /// Starts everything; the process answers when this returns.
-    pub(crate) async fn start(resolved: &Resolved, role: Role, block_time: Duration) -> Result<Server, CliError> {
+    pub(crate) async fn start(resolved: &Resolved, role: Role, pace: Pace) -> Result<Server, CliError> {
         let reward = configured_reward(resolved)?;
         if role.miner && !role.web && reward.is_none() {
             return Err(CliError::usage("a miner without a wallet does not know where its rewards go")
                 .remedy("give --mining-address ADDRESS (NODE_MINING_ADDRESS), or --web, whose wallet earns them"));
         }
         let peers = chain::peers_config(resolved)?;
+        let config = node_config(resolved, role.web)?;
+        if role.miner && !pace.block_time.is_zero() {
+            mining::require_signet_key(&config)?;
+        }
         // Bound before anything is created, so that a port in use costs nothing.
         let http = match role.web {
             true => Listener::bind(resolved.http(), "--http").await?,
@@ -90,7 +90,7 @@ impl Server {
         create_private_dir(&resolved.data_dir)?;
         create_private_dir(&dir)?;
 
-        let node = open_node(resolved, role.web).await?;
+        let node = open_node(config).await?;
         let events = node.subscribe();
         let stop = CancellationToken::new();
         if let Some(source) = resolved.snapshot.clone() {
@@ -115,7 +115,7 @@ impl Server {
         let services = match accounts {
             Some(accounts) => {
                 api = services::api_config(resolved, api)?;
-                Some(Services::start(accounts, &node, resolved, http.address, api.clone(), block_time).await?)
+                Some(Services::start(accounts, &node, resolved, http.address, api.clone(), pace.block_time).await?)
             }
             None => None,
         };
@@ -123,9 +123,10 @@ impl Server {
             CliError::failed(format!("{}: {error}", dir.join(".cookie").display()))
                 .remedy("make the directory writable")
         })?;
-        let block_time = role.miner.then_some(block_time);
+        node.set_mining_share(pace.share);
+        node.set_pacing(pace.pacing);
         if let Some(reward) = reward {
-            node.start_mining(block_time.unwrap_or_default(), reward);
+            node.start_mining(if role.miner { pace.block_time } else { Duration::ZERO }, reward);
         }
         Ok(Server {
             node,
@@ -140,7 +141,6 @@ impl Server {
             stop,
             network,
             data_dir: resolved.data_dir.clone(),
-            block_time,
         })
     }
 
@@ -229,11 +229,7 @@ impl Server {
 
     /// When blocks come, in words.
     pub(crate) fn schedule(&self) -> String {
-        let height = self.node.chain.tip().height;
-        match self.block_time.filter(|time| !time.is_zero()) {
-            None => format!("{height}; more on demand, by generatetoaddress"),
-            Some(time) => format!("{height}; another every {} s", time.as_secs_f64()),
-        }
+        mining::in_words(self.node.chain.tip().height, &self.node.mining())
     }
 }
 

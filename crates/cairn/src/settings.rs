@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// How the program was called, as its hints should say it.
-pub(crate) const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
+const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
 
 /// Variables under `CAIRN_` that are of the command line, not keys of the file.
 const FLAG_VARIABLES: [&str; 4] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER", COMMAND_VARIABLE];
@@ -105,6 +105,8 @@ pub(crate) struct SignetSection {
     pub(crate) challenge: Option<String>,
     /// Seconds between blocks that retargets aim at.
     pub(crate) block_time: Option<u32>,
+    /// Files with the keys that blocks are signed with.
+    pub(crate) key: Vec<PathBuf>,
 }
 
 /// `[log]`.
@@ -211,8 +213,13 @@ pub(crate) struct MempoolSection {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Mining {
-    /// Seconds between blocks; 0 mines only on demand. 10 by default.
+    /// Seconds between the network's blocks; 0 mines only on demand. 10 by default, on a signet of one's own what its
+    /// retargets aim at.
     pub(crate) block_time: Option<f64>,
+    /// This miner's share of the network's blocks; 1 by default.
+    pub(crate) share: Option<f64>,
+    /// How the times between them are spread: `poisson`, the default, or `fixed`.
+    pub(crate) pacing: Option<String>,
     /// Address that the rewards go to; the wallet's own by default.
     pub(crate) address: Option<String>,
 }
@@ -305,6 +312,11 @@ impl Resolved {
     }
 }
 
+/// How the program was called: `./run` says so, since a program that it built is on nobody's path.
+pub(crate) fn command() -> String {
+    std::env::var(COMMAND_VARIABLE).unwrap_or_else(|_| "cairn".into())
+}
+
 /// Reads everything that was said, in order of precedence. Flags that a command has of its own are applied by it.
 pub(crate) fn load(global: &Global) -> Result<Resolved, CliError> {
     read(global, std::env::vars_os())
@@ -330,6 +342,7 @@ fn read(global: &Global, variables: impl Iterator<Item = (OsString, OsString)>) 
             .list_separator(",")
             .with_list_parse_key("chain.assume_utxo")
             .with_list_parse_key("p2p.connect")
+            .with_list_parse_key("signet.key")
             .ignore_empty(true)
             .source(Some(cairn)),
     );

@@ -2,15 +2,16 @@
 
 use super::*;
 use crate::error::exit;
-use crate::server::node_config;
+use crate::server::{node_config, pace};
 use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt;
 
 /// Keys that the file may hold, as `section.key`.
-const KEYS: [&str; 28] = [
+const KEYS: [&str; 31] = [
     "network",
     "signet.challenge",
     "signet.block_time",
+    "signet.key",
     "node.miner",
     "node.web",
     "metrics.listen",
@@ -32,6 +33,8 @@ const KEYS: [&str; 28] = [
     "mempool.accept_non_standard",
     "mining.block_time",
     "mining.address",
+    "mining.share",
+    "mining.pacing",
     "wallet.passphrase",
     "stamp.confirmations",
     "stamp.gather",
@@ -99,7 +102,10 @@ proptest! {
             prop_assert!(!resolved.public_url(resolved.rpc()).ends_with('/'));
             prop_assert!(resolved.settings.database.url.is_some() || resolved.database_url().starts_with("sqlite://"));
         }
-        let config = read.and_then(|resolved| node_config(&resolved, false).map(|config| (config, resolved)));
+        let config = read.and_then(|resolved| {
+            pace(&resolved.settings)?;
+            node_config(&resolved, false).map(|config| (config, resolved))
+        });
         match config {
             Ok((config, resolved)) => {
                 prop_assert!(config.coin_cache_bytes >= resolved.settings.chain.coin_cache_mib);

@@ -3,6 +3,7 @@
 pub(crate) mod info;
 pub(crate) mod node;
 mod serving;
+pub(crate) mod signet;
 pub(crate) mod stamp;
 pub(crate) mod up;
 pub(crate) mod upgrade;

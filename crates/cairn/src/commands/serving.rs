@@ -6,6 +6,7 @@ use crate::server::{self, Role, Server};
 use crate::settings::{self, Resolved};
 use crate::terminal;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
@@ -13,9 +14,17 @@ use tokio::runtime::{Builder, Runtime};
 /// Flags of every command that keeps a chain.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
-    /// Seconds between blocks; 0 mines only on demand [default: 10]
+    /// Seconds between the network's blocks; 0 mines only on demand [default: 10; on a signet of one's own what
+    /// --signet-block-time says]
     #[arg(long, value_name = "SECONDS")]
     block_time: Option<f64>,
+    /// Share of the network's blocks that this miner makes, above 0 and at most 1: those of all miners should sum to 1
+    /// [default: 1]
+    #[arg(long, value_name = "FRACTION")]
+    share: Option<f64>,
+    /// How the times between blocks are spread: as a Poisson process, as in life, or all alike [default: poisson]
+    #[arg(long, value_name = "PACING", value_parser = ["poisson", "fixed"])]
+    pacing: Option<String>,
     /// Where the rewards go [default: the wallet]
     #[arg(long, value_name = "ADDRESS")]
     mining_address: Option<String>,
@@ -41,6 +50,10 @@ pub(crate) struct ServerArgs {
     /// Seconds between blocks that a signet of one's own aims at, as Bitcoin Knots' -signetblocktime [default: 600]
     #[arg(long, value_name = "SECONDS")]
     signet_block_time: Option<u32>,
+    /// File with a key that blocks of a signet are signed with, as `cairn signet new` makes it; may be given several times,
+    /// where several keys must sign
+    #[arg(long, value_name = "FILE")]
+    signet_key: Vec<PathBuf>,
     /// Make the block index and the coins anew from the block files
     #[arg(long)]
     reindex: bool,
@@ -60,6 +73,8 @@ impl ServerArgs {
         let mut resolved = settings::load(global)?;
         let settings = &mut resolved.settings;
         settings.mining.block_time = self.block_time.or(settings.mining.block_time);
+        settings.mining.share = self.share.or(settings.mining.share);
+        settings.mining.pacing = self.pacing.or(settings.mining.pacing.take());
         settings.mining.address = self.mining_address.or(settings.mining.address.take());
         settings.http.listen = self.http.or(settings.http.listen);
         settings.rpc.listen = self.rpc.or(settings.rpc.listen);
@@ -69,6 +84,9 @@ impl ServerArgs {
         }
         settings.signet.challenge = self.signet_challenge.or(settings.signet.challenge.take());
         settings.signet.block_time = self.signet_block_time.or(settings.signet.block_time);
+        if !self.signet_key.is_empty() {
+            settings.signet.key = self.signet_key;
+        }
         settings.chain.prune = self.prune.unwrap_or(settings.chain.prune);
         settings.chain.assume_utxo.extend(self.assume_utxo);
         resolved.reindex = self.reindex;
@@ -83,7 +101,7 @@ pub(crate) fn serve(
     role: Role,
     greeting: impl FnOnce(&Server) -> String,
 ) -> Result<ExitCode, CliError> {
-    let block_time = block_time(resolved.settings.mining.block_time)?;
+    let pace = server::pace(&resolved.settings)?;
     crate::logging::start(&resolved.settings.log)?;
     // Memory that a load leaves unused goes back to the system though nobody allocates any more.
     let background = || {
@@ -95,7 +113,7 @@ pub(crate) fn serve(
     }
     let runtime = runtime(role).map_err(|error| CliError::failed(format!("the runtime did not start: {error}")))?;
     let result = runtime.block_on(async {
-        let server = Server::start(resolved, role, block_time).await?;
+        let server = Server::start(resolved, role, pace).await?;
         println!("{}", greeting(&server));
         server.run().await
     });
@@ -110,16 +128,6 @@ fn runtime(role: Role) -> std::io::Result<Runtime> {
     let mut builder = if role.web { Builder::new_multi_thread() } else { Builder::new_current_thread() };
     // A blocking thread that is not used goes after this, and its stack with it.
     builder.enable_all().thread_keep_alive(Duration::from_secs(2)).build()
-}
-
-/// The time between blocks: a decimal number of seconds that a clock can count.
-fn block_time(seconds: Option<f64>) -> Result<Duration, CliError> {
-    let seconds = seconds.unwrap_or(server::DEFAULT_BLOCK_TIME);
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(time) if time <= server::MAX_BLOCK_TIME => Ok(time),
-        _ => Err(CliError::usage(format!("{seconds} is no time between blocks"))
-            .remedy("give seconds from 0 (only on demand) to 86400")),
-    }
 }
 
 /// Where a server is and what it does.
@@ -138,19 +146,4 @@ pub(crate) fn ready(server: &Server) -> String {
         ("blocks", server.schedule()),
     ]);
     format!("\ncairn {} is ready\n\n{addresses}\n", env!("CARGO_PKG_VERSION"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn block_times_are_seconds() {
-        assert_eq!(block_time(None).expect("the default"), Duration::from_secs(10));
-        assert_eq!(block_time(Some(0.0)).expect("on demand"), Duration::ZERO);
-        assert_eq!(block_time(Some(0.25)).expect("a quarter"), Duration::from_millis(250));
-        for wrong in [-1.0, f64::NAN, f64::INFINITY, 86_400.1] {
-            assert!(block_time(Some(wrong)).is_err(), "{wrong}");
-        }
-    }
 }

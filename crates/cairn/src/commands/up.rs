@@ -25,8 +25,7 @@ pub(crate) fn run(global: &Global, args: Args) -> Result<ExitCode, CliError> {
 
 /// What is printed once everything answers.
 fn greeting(server: &Server) -> String {
-    // `./run` says how it was called, since a program that it built is on nobody's path.
-    let command = std::env::var(settings::COMMAND_VARIABLE).unwrap_or_else(|_| "cairn".into());
+    let command = settings::command();
     let http = server.http();
     let flag = if http.port() == 8080 { String::new() } else { format!(" --server http://{http}") };
     format!(

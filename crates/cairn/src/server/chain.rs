@@ -1,7 +1,7 @@
 //! The chain of a process: its directory, its node and its first blocks.
 
-use super::blocking;
 use super::signals::signal;
+use super::{blocking, mining};
 use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved, Settings, SignetSection};
 use crate::terminal;
@@ -40,10 +40,7 @@ pub(crate) fn create_private_dir(dir: &Path) -> Result<(), CliError> {
 }
 
 /// Opens the chain, showing how far that is where it takes long.
-///
-/// With a wallet there is a transaction index: the wallet tells by it whether what it sends again was confirmed.
-pub(crate) async fn open_node(resolved: &Resolved, wallet: bool) -> Result<Arc<Node>, CliError> {
-    let config = node_config(resolved, wallet)?;
+pub(crate) async fn open_node(config: NodeConfig) -> Result<Arc<Node>, CliError> {
     blocking(move || Node::open_with_progress(config, opening_bars())).await?.map_err(|error| match error {
         NodeError::BlockTime(_) => CliError::usage(error).remedy("correct --signet-block-time or signet.block_time"),
         error => CliError::failed(error),
@@ -51,6 +48,8 @@ pub(crate) async fn open_node(resolved: &Resolved, wallet: bool) -> Result<Arc<N
 }
 
 /// What the settings say of the node.
+///
+/// With a wallet there is a transaction index: the wallet tells by it whether what it sends again was confirmed.
 pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfig, CliError> {
     let bytes = |mib: usize| mib.saturating_mul(1 << 20);
     let settings = &resolved.settings;
@@ -61,10 +60,13 @@ pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfi
         require_standard: !settings.mempool.accept_non_standard,
         ..defaults
     };
+    let signet = signet(settings)?;
+    let signet_key = mining::signet_key(settings, signet.as_ref().map(|signet| &*signet.challenge))?;
     Ok(NodeConfig {
         dir: resolved.network_dir(),
         network: settings.network.network(),
-        signet: signet(settings)?,
+        signet,
+        signet_key,
         mempool,
         coin_cache_bytes: bytes(settings.chain.coin_cache_mib),
         txindex: wallet || settings.chain.txindex,
@@ -102,7 +104,7 @@ pub(crate) fn peers_config(resolved: &Resolved) -> Result<PeersConfig, CliError>
 
 /// The signet of one's own that is configured.
 fn signet(settings: &Settings) -> Result<Option<Signet>, CliError> {
-    let SignetSection { challenge, block_time } = &settings.signet;
+    let SignetSection { challenge, block_time, .. } = &settings.signet;
     let Some(text) = challenge else {
         return match block_time {
             None => Ok(None),
