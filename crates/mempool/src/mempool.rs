@@ -14,6 +14,7 @@ use cairn_chain::{Chain, ChainError};
 use cairn_consensus::coins::Coin;
 use cairn_consensus::error::{TxReject, TxRejectKind};
 use cairn_consensus::tx as rules;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Lowest rate that is mined, satoshi for 1,000 vbytes (`DEFAULT_BLOCK_MIN_TX_FEE`).
@@ -32,6 +33,10 @@ pub struct Mempool {
     pub(crate) config: MempoolConfig,
     pub(crate) chain: Arc<Chain>,
     state: Mutex<State>,
+    /// What the last run left was read, or there was nothing to read.
+    pub(crate) loaded: AtomicBool,
+    /// Held while a file is written.
+    pub(crate) dumping: Mutex<()>,
 }
 
 /// What the lock guards.
@@ -48,7 +53,7 @@ pub(crate) struct State {
 impl Mempool {
     /// An empty mempool over a chain.
     pub fn new(config: MempoolConfig, chain: Arc<Chain>) -> Mempool {
-        Mempool { config, chain, state: Mutex::default() }
+        Mempool { config, chain, state: Mutex::default(), loaded: AtomicBool::new(false), dumping: Mutex::default() }
     }
 
     /// The limits that it was made with.
@@ -166,6 +171,12 @@ impl Mempool {
     /// The mempool transaction that spends `outpoint`.
     pub fn spender(&self, outpoint: &OutPoint) -> Option<Txid> {
         self.lock().pool.spender(outpoint)
+    }
+
+    /// The mempool transaction that spends `outpoint`, whole.
+    pub fn spending_tx(&self, outpoint: &OutPoint) -> Option<Arc<Transaction>> {
+        let state = self.lock();
+        state.pool.spender(outpoint).and_then(|txid| state.pool.get(&txid)).map(|member| member.entry.tx.clone())
     }
 
     /// Transactions for a block, parents before children, best fee rate first, below weight and sigop limits

@@ -8,9 +8,11 @@ use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 
 /// Most transactions in a cluster (Core's `DEFAULT_CLUSTER_LIMIT`).
-pub(crate) const CLUSTER_COUNT_LIMIT: usize = 64;
-/// Most sigop-adjusted weight in a cluster (Core's `DEFAULT_CLUSTER_SIZE_LIMIT_KVB`).
-pub(crate) const CLUSTER_WEIGHT_LIMIT: u64 = 101_000 * 4;
+pub const CLUSTER_COUNT_LIMIT: usize = 64;
+/// Most sigop-adjusted vbytes in a cluster (Core's `DEFAULT_CLUSTER_SIZE_LIMIT_KVB`).
+pub const CLUSTER_VSIZE_LIMIT: u64 = 101_000;
+/// The same in weight.
+pub(crate) const CLUSTER_WEIGHT_LIMIT: u64 = CLUSTER_VSIZE_LIMIT * 4;
 
 /// More than there is money, and little enough that the fees of a cluster can be summed: beyond it an operator's word
 /// makes no difference, in satoshi.

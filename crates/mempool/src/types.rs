@@ -19,6 +19,8 @@ pub struct MempoolConfig {
     pub expiry_seconds: u64,
     /// Whether standardness is required (off allows `-acceptnonstdtxn` on regtest).
     pub require_standard: bool,
+    /// Whether the node keeps the mempool in a file while it is not running.
+    pub persist: bool,
 }
 
 impl Default for MempoolConfig {
@@ -29,6 +31,7 @@ impl Default for MempoolConfig {
             max_bytes: 300_000_000,
             expiry_seconds: 336 * 3600,
             require_standard: true,
+            persist: true,
         }
     }
 }

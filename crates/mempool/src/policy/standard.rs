@@ -22,7 +22,7 @@ pub(crate) const BYTES_PER_SIGOP: u64 = 20;
 /// Longest scriptSig (`MAX_STANDARD_SCRIPTSIG_SIZE`).
 const MAX_STANDARD_SCRIPTSIG_SIZE: usize = 1650;
 /// Most bytes of data carrier scripts in a transaction (`MAX_OP_RETURN_RELAY`).
-const MAX_OP_RETURN_RELAY: usize = 100_000;
+pub const MAX_OP_RETURN_RELAY: usize = 100_000;
 /// Rate below which spending an output costs more than it is worth, satoshi for 1,000 vbytes (`DUST_RELAY_TX_FEE`).
 const DUST_RELAY_TX_FEE: u64 = 3000;
 /// Most dust outputs, in a transaction that pays no fee (`MAX_DUST_OUTPUTS_PER_TX`).
