@@ -4,7 +4,7 @@
 //! it cleanly; the clock runs from opening the engine to its end. Engines take turns; medians of `ROUNDS`.
 //!
 //! `cargo bench -p cairn --features oracle --bench import [-- signatures|coins|empty|growth|memory]`; `BITCOIND` names the
-//! bitcoind that `empty` is compared with.
+//! bitcoind that `empty` is compared with. `-- write signatures|coins|empty FILE` only makes a chain, for `network.py`.
 
 use bitcoin::absolute::LockTime;
 use bitcoin::block::Header;
@@ -42,6 +42,17 @@ fn main() -> Anything<()> {
         && run == "run"
     {
         return measure(engine, Path::new(file), cache.parse()?);
+    }
+    if let [write, chain, file] = args.as_slice()
+        && write == "write"
+    {
+        let file = Path::new(file);
+        return match chain.as_str() {
+            "signatures" => signatures(file, 100_000),
+            "coins" => coins(file, 500_000),
+            "empty" => empty(file, 100_000),
+            other => Err(format!("no chain is called {other}").into()),
+        };
     }
     let asked = |name: &str| args.is_empty() || args.iter().any(|arg| arg == name);
     let dir = tempfile::tempdir()?;

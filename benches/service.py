@@ -28,7 +28,7 @@ CALM = 20  # seconds of idling that are measured
 class Server:
     def __init__(self, binary, data, block_time="10"):
         args = [binary, "up", "--data-dir", data, "--block-time", block_time]
-        args += ["--http", f"127.0.0.1:{HTTP}", "--rpc", f"127.0.0.1:{RPC}"]
+        args += ["--http", f"127.0.0.1:{HTTP}", "--rpc", f"127.0.0.1:{RPC}", "--p2p", "127.0.0.1:0"]
         started = time.perf_counter()
         self.process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while True:

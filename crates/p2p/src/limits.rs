@@ -199,3 +199,5 @@ pub const MAX_WAITING_BYTES: usize = 1_000_000;
 pub const UNBROADCAST_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// By how much longer, on average.
 pub const UNBROADCAST_SPREAD: Duration = Duration::from_secs(150);
+/// Time without asking for blocks after one could not be taken in for a reason of our own, such as a full disk.
+pub const REST_AFTER_FAILURE: Duration = Duration::from_secs(10);

@@ -123,7 +123,10 @@ impl Engine {
                 let cached = refused.reason == "duplicate-invalid";
                 self.punish_for_block(id, refused.kind, cached, via_compact, &format!("invalid block: {refused}"));
             }
-            Err(error) => tracing::warn!(%hash, %error, "a block was not taken in"),
+            Err(error) => {
+                tracing::warn!(%hash, %error, "a block was not taken in; none is asked for during the next seconds");
+                self.fetch_from = self.now + limits::REST_AFTER_FAILURE;
+            }
         }
         self.fetch_blocks();
     }
@@ -196,7 +199,7 @@ impl Engine {
             return;
         }
         let usable = peer.preferred || (peer.kind != ConnectionKind::AddrFetch && (!preferred || nothing_in_flight));
-        if !self.host.wants_blocks() {
+        if !self.host.wants_blocks() || self.now < self.fetch_from {
             return;
         }
         if catching_up && (!usable || peer.is_limited()) {

@@ -187,6 +187,8 @@ pub struct Engine {
     /// The tip that was last told to peers.
     announced_tip: BlockHash,
     last_tip_update: Time,
+    /// No block is asked for before: taking one in failed for a reason that is not its own.
+    fetch_from: Time,
     /// Height up to which blocks below a snapshot are here.
     historical: u32,
     stalling_timeout: Duration,
@@ -229,6 +231,7 @@ impl Engine {
             recent: None,
             extra: ExtraPool::default(),
             last_tip_update: now,
+            fetch_from: Time::ZERO,
             historical: 0,
             stalling_timeout: crate::limits::BLOCK_STALLING_TIMEOUT,
             last_inv_that_triggered_headers: None,
