@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::io::Read;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -47,9 +47,10 @@ pub(crate) struct Server {
     pub(crate) data: PathBuf,
     pub(crate) http: u16,
     pub(crate) rpc: u16,
-    pub(crate) p2p: u16,
-    /// Where all of them listen.
-    pub(crate) host: String,
+    /// Where HTTP and JSON-RPC listen.
+    pub(crate) host: IpAddr,
+    /// Where peers find it.
+    pub(crate) p2p: SocketAddr,
 }
 
 /// A port that nobody listens on now. It is below those that outgoing connections get, lest one of them takes it before
@@ -71,16 +72,12 @@ impl Server {
     /// Ports for a data directory that need not exist yet.
     pub(crate) fn new(data: &Path) -> Server {
         let [http, rpc, p2p] = std::array::from_fn(|_| free_port());
-        Server { data: data.to_owned(), http, rpc, p2p, host: "127.0.0.1".to_owned() }
+        let host = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Server { data: data.to_owned(), http, rpc, host, p2p: (host, p2p).into() }
     }
 
     fn address(&self, port: u16) -> String {
-        format!("{}:{port}", self.host)
-    }
-
-    /// Where peers find it.
-    pub(crate) fn p2p_address(&self) -> String {
-        self.address(self.p2p)
+        SocketAddr::from((self.host, port)).to_string()
     }
 
     /// `cairn ARGS…` as a client of this server.
@@ -99,13 +96,13 @@ impl Server {
     pub(crate) fn spawn(&self, block_time: &str, more: &[&str]) -> Child {
         let mut command = self.command(&["up", "--block-time", block_time]);
         command.args(["--http", &self.address(self.http), "--rpc", &self.address(self.rpc)]);
-        command.args(["--p2p", &self.p2p_address()]).args(more);
+        command.args(["--p2p", &self.p2p.to_string()]).args(more);
         spawn(command)
     }
 
     /// `cairn node` with more arguments. Without `--web` its HTTP is health and metrics.
     pub(crate) fn node_command(&self, more: &[&str]) -> Command {
-        let (http, rpc, p2p) = (self.address(self.http), self.address(self.rpc), self.p2p_address());
+        let (http, rpc, p2p) = (self.address(self.http), self.address(self.rpc), self.p2p.to_string());
         let mut command = self.command(&["node", "--http", &http, "--metrics", &http, "--rpc", &rpc, "--p2p", &p2p]);
         command.args(more);
         command

@@ -18,13 +18,13 @@ impl Core {
         let usual = ["-checkblockindex=0", "-persistmempool=0", "-debug=cmpctblock", "-debug=mempool"];
         let process = Bitcoind::start(&bitcoind::program()?, &[&usual, arguments].concat());
         let mut server = Server::new(process.data.path());
-        (server.rpc, server.p2p) = (process.rpc, process.p2p_address().port());
+        (server.rpc, server.p2p) = (process.rpc, process.p2p_address());
         Some(Core { server, process })
     }
 
     /// Tells it to connect with a node, and to go on trying.
     pub(crate) fn add_node(&self, node: &Server) {
-        self.rpc("addnode", json!([node.p2p_address(), "add"]));
+        self.rpc("addnode", json!([node.p2p.to_string(), "add"]));
     }
 
     /// Its peer, where it has one and the handshake is done.

@@ -182,8 +182,9 @@ fn a_node_that_is_killed_in_the_middle_of_a_sync_goes_on() {
 #[test]
 fn a_pruned_core_gives_its_last_blocks_and_is_asked_for_no_others() {
     let Some(core) = Core::start(&["-prune=1", "-fastprune"]) else { return };
-    core.mine(600);
+    // A node that catches up from nothing would not ask a pruned one: it follows us first.
     let mut ours = Node::connected(&[&core]);
+    ours.mine(600);
     one_tip("600 blocks", &[&core, &ours]);
     ours.stop();
     core.mine(250);
@@ -201,7 +202,7 @@ fn a_pruned_core_gives_its_last_blocks_and_is_asked_for_no_others() {
     let headers = || (fresh.rpc("getblockchaininfo", json!([]))["headers"].as_u64() >= Some(856)).then_some(());
     eventually("its headers", headers);
     assert_eq!(fresh.height(), 0);
-    fresh.rpc("addnode", json!([ours.p2p_address(), "add"]));
+    fresh.rpc("addnode", json!([ours.p2p.to_string(), "add"]));
     one_tip("all blocks from the other peer", &[&core, &ours, &fresh]);
     same_coins(&fresh, &core);
 }

@@ -8,6 +8,7 @@ mod framing;
 mod handshake;
 mod headers;
 mod inventory;
+mod transactions;
 
 use crate::harness::eventually;
 use crate::nodes::{Node, has_tip};
@@ -41,6 +42,7 @@ impl Arena {
     /// One case: what is done, and by how many MiB at most the node's memory grows meanwhile.
     fn case(&self, name: &str, mib: u64, attack: impl FnOnce(&Arena)) {
         eprintln!("case: {name}");
+        let start = std::time::Instant::now();
         let (connection, before) = (self.honest_connection(), self.resident());
         self.forget_peak();
         attack(self);
@@ -48,7 +50,8 @@ impl Arena {
         self.assert_serving();
         let peak = self.peak();
         assert!(peak < before + (mib << 10), "{name}: from {before} to {peak} KiB, {mib} MiB more are allowed");
-        eprintln!("      its memory grew by {} KiB of {}", peak.saturating_sub(before), mib << 10);
+        let grown = peak.saturating_sub(before);
+        eprintln!("      {:.1} s; its memory grew by {grown} KiB of {}", start.elapsed().as_secs_f64(), mib << 10);
     }
 
     /// The node answers, and new blocks go both ways between it and its honest peer.

@@ -59,7 +59,7 @@ impl Link {
         let listener = TcpListener::bind(&address).expect("the port is free");
         let state = State { cut: false, stopped: false, budget: None, streams: Vec::new() };
         let control = Arc::new(Control { state: Mutex::new(state), changed: Condvar::new() });
-        let (target, accepting) = (to.p2p_address(), control.clone());
+        let (target, accepting) = (to.p2p, control.clone());
         std::thread::spawn(move || {
             let mut rng = StdRng::seed_from_u64(seed);
             for near in listener.incoming().flatten() {
@@ -67,7 +67,7 @@ impl Link {
                     return;
                 }
                 // Where nobody listens, whoever connected learns it by the end of the connection.
-                let Ok(far) = TcpStream::connect(&target) else { continue };
+                let Ok(far) = TcpStream::connect(target) else { continue };
                 for (from, to, down) in [(&near, &far, false), (&far, &near, true)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     accepting.state.lock().unwrap().streams.push(to.try_clone().unwrap());

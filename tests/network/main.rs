@@ -8,6 +8,9 @@
 //! | `links`, `spends` | slow and broken links, transactions |
 //! | `peer`, `hostile` | a peer that says what a test tells it to, and what a node makes of each attack |
 //! | `core_chain` | chains followed, served and reorganised beside Bitcoin Core |
+//! | `core_transactions` | transactions and encrypted connections beside Bitcoin Core |
+//! | `namespaces`, `graph` | thirty nodes, cut apart and healed: in network namespaces, and over slow links |
+//! | `soak` | ten nodes for as long as one likes |
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -15,11 +18,15 @@ mod bitcoin_core;
 #[allow(dead_code, reason = "shared with the tests of `cairn-p2p`")]
 mod bitcoind;
 mod core_chain;
+mod core_transactions;
+mod graph;
 #[path = "../cli/harness.rs"]
 #[allow(dead_code, reason = "shared with the tier `cli`, which uses all of it")]
 mod harness;
 mod hostile;
 mod links;
+mod namespaces;
 mod nodes;
 mod peer;
+mod soak;
 mod spends;

@@ -1,8 +1,9 @@
 //! Nodes, and what is asked of them by JSON-RPC, Cairn's or Bitcoin Core's.
 
-use crate::harness::{Cairn, Server, eventually, spawn};
+use crate::harness::{Cairn, PATIENCE, Server, eventually, spawn};
 use serde_json::{Value, json};
 use std::ops::Deref;
+use std::time::{Duration, Instant};
 
 /// Pays to anybody by P2WSH of OP_TRUE, so that a test needs no key to spend. Core's own tests pay to it too.
 pub(crate) const ANYONE: &str = "bcrt1qft5p2uhsdcdc3l2ua4ap5qqfg4pjaqlp250x7us7a8qqhrxrxfsqseac85";
@@ -71,10 +72,20 @@ pub(crate) fn text(value: &Value) -> String {
 /// Waits until all have the same tip.
 #[track_caller]
 pub(crate) fn one_tip(what: &str, nodes: &[&Server]) {
-    eventually(&format!("one tip: {what}"), || {
-        let tip = nodes[0].tip();
-        nodes[1..].iter().all(|node| node.tip() == tip).then_some(())
-    });
+    let start = Instant::now();
+    loop {
+        let tips: Vec<String> = nodes.iter().map(|node| node.tip()).collect();
+        if tips.iter().all(|tip| *tip == tips[0]) {
+            return;
+        }
+        if start.elapsed() > PATIENCE {
+            for (node, tip) in nodes.iter().zip(&tips) {
+                eprintln!("{} {tip} {}\n{:?}", node.height(), node.rpc("getchaintips", json!([])), node.peers());
+            }
+            panic!("gave up waiting for one tip: {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Waits until a node has a tip.
@@ -121,7 +132,7 @@ impl Node {
 
     /// [`Node::restart`], told to connect with others.
     pub(crate) fn reconnect(&mut self, peers: &[&Server]) {
-        let addresses: Vec<String> = peers.iter().map(|peer| peer.p2p_address()).collect();
+        let addresses: Vec<String> = peers.iter().map(|peer| peer.p2p.to_string()).collect();
         let arguments: Vec<&str> = addresses.iter().flat_map(|address| ["--connect", address]).collect();
         self.restart(&arguments);
     }

@@ -95,12 +95,18 @@ pub(crate) fn genesis() -> Header {
 impl Peer {
     /// A connection on which nothing was said.
     pub(crate) fn connect(node: &Server) -> Peer {
-        Peer::on(TcpStream::connect(node.p2p_address()).expect("the node listens"))
+        Peer::on(TcpStream::connect(node.p2p).expect("the node listens"))
     }
 
-    /// The next connection that a node makes to us.
+    /// The next connection that a node makes to us and speaks v1 on: it does so where we hang up on an encrypted one.
     pub(crate) fn accept(listener: &TcpListener) -> Peer {
-        Peer::on(listener.accept().expect("the node connects").0)
+        loop {
+            let peer = Peer::on(listener.accept().expect("the node connects").0);
+            let mut magic = [0; 4];
+            if peer.stream.peek(&mut magic).is_ok_and(|count| count == 4) && magic == Magic::REGTEST.to_bytes() {
+                return peer;
+            }
+        }
     }
 
     fn on(stream: TcpStream) -> Peer {

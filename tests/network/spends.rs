@@ -34,6 +34,15 @@ pub(crate) fn anyone() -> ScriptBuf {
 
 /// Spends these outputs, and pays these amounts (satoshi). Replaceable (BIP 125).
 pub(crate) fn spend(inputs: &[(&str, u32)], amounts: &[u64]) -> Spend {
+    with_version(Version::TWO, inputs, amounts)
+}
+
+/// [`spend`], restricted until it is confirmed (BIP 431): it may pay nothing where its only child pays for it.
+pub(crate) fn truc(inputs: &[(&str, u32)], amounts: &[u64]) -> Spend {
+    with_version(Version(3), inputs, amounts)
+}
+
+fn with_version(version: Version, inputs: &[(&str, u32)], amounts: &[u64]) -> Spend {
     let input = |&(txid, vout): &(&str, u32)| TxIn {
         previous_output: OutPoint { txid: txid.parse().expect("a transaction's id"), vout },
         script_sig: ScriptBuf::new(),
@@ -42,7 +51,7 @@ pub(crate) fn spend(inputs: &[(&str, u32)], amounts: &[u64]) -> Spend {
     };
     let output = |&amount: &u64| TxOut { value: Amount::from_sat(amount), script_pubkey: anyone() };
     Spend(Transaction {
-        version: Version::TWO,
+        version,
         lock_time: LockTime::ZERO,
         input: inputs.iter().map(input).collect(),
         output: amounts.iter().map(output).collect(),

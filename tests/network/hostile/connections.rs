@@ -76,7 +76,7 @@ fn many() {
         let hello = frame(NetworkMessage::Version(version(1)));
         let flood: Vec<TcpStream> = (0..400)
             .filter_map(|_| {
-                let mut stream = TcpStream::connect(arena.node.p2p_address()).ok()?;
+                let mut stream = TcpStream::connect(arena.node.p2p).ok()?;
                 // Those that are turned away may not take it.
                 let _ = stream.write_all(&hello).and_then(|()| stream.write_all(&frame(NetworkMessage::Verack)));
                 Some(stream)

@@ -68,7 +68,20 @@ fn frames() {
     arena.case("unknown commands of the largest size", USUAL, |arena| {
         let mut peer = Peer::shake(&arena.node);
         let bytes = raw_frame(b"nonsense", &vec![7; 4_000_000]);
-        for _ in 0..20 {
+        // A peer of which nothing large was asked may be hung up on.
+        let heard = (0..20).take_while(|_| peer.send_bytes(&bytes)).count();
+        if heard == 20 {
+            peer.send(NetworkMessage::Ping(1));
+            let _ = peer.receive();
+        }
+    });
+    arena.case("many messages that cannot be read", USUAL, |arena| {
+        let mut peer = Peer::shake(&arena.node);
+        for _ in 0..500 {
+            // A locator, cut off; its promise of hashes is in bounds.
+            peer.send_bytes(&raw_frame(b"getdata", &[&[0xfd, 0x10, 0x27][..], &[7; 20_000]].concat()));
+            let mut bytes = raw_frame(b"inv", &[7; 20_000]);
+            bytes[20] ^= 1;
             peer.send_bytes(&bytes);
         }
         peer.synced();

@@ -250,7 +250,9 @@ fn a_file_with_a_right_checksum_is_refused_if_it_cannot_be() {
         content.extend_from_within(places + 4..);
     });
     assert_eq!(read(&|content| content.push(0)), Err(Damage::Length));
-    assert_eq!(read(&|content| content[32] = 2), Err(Damage::Length));
+    // What follows is taken for an entry, and ends too early or is none.
+    let announced = read(&|content| content[32] = 2);
+    assert!(matches!(announced, Err(Damage::Length | Damage::Content(_))), "{announced:?}");
 }
 
 #[test]
