@@ -129,9 +129,10 @@ impl Network {
         }
     }
 
-    /// The next block comes to all.
+    /// The next block on the best branch comes to all: less would be a tie where a part lags behind.
     fn agree(&mut self) {
-        self.mine();
+        let best = self.nodes.iter().max_by_key(|node| node.height()).expect("there are nodes");
+        best.mine(1);
         one_tip("the next block", &self.servers());
     }
 }
