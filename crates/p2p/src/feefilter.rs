@@ -16,8 +16,8 @@ const MAX_FILTER_FEERATE: f64 = 1e7;
 /// Ratio of two rates that are told (`FEE_FILTER_SPACING`).
 const FEE_FILTER_SPACING: f64 = 1.1;
 
-/// Rounds rates, so that they do not tell one node from another: Core's `FeeFilterRounder`. Rates are in satoshi for 1,000
-/// vbytes.
+/// Rounds rates, so that they do not tell one node from another: Core's `FeeFilterRounder`. Rates are in satoshi for
+/// 1,000 vbytes.
 #[derive(Debug, Clone)]
 pub struct FeeFilterRounder {
     /// What is told, lowest first.

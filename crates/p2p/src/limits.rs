@@ -90,7 +90,8 @@ pub const MAX_GARBAGE_LENGTH: usize = 4095;
 pub const MAX_V2_CONTENTS_LENGTH: usize = 1 + 12 + MAX_PROTOCOL_MESSAGE_LENGTH;
 /// Bytes that memory for a message may be ahead of what came of it (`MAX_RESERVE_AHEAD`).
 pub const MAX_RESERVE_AHEAD: usize = 256 * 1024;
-/// Weight of orphans that a peer may have kept, before they are let go for want of room (`DEFAULT_RESERVED_ORPHAN_WEIGHT_PER_PEER`).
+/// Weight of orphans that a peer may have kept, before they are let go for want of room
+/// (`DEFAULT_RESERVED_ORPHAN_WEIGHT_PER_PEER`).
 pub const RESERVED_ORPHAN_WEIGHT_PER_PEER: u64 = 404_000;
 /// Announcements of orphans, and a tenth of their inputs, of all peers together (`DEFAULT_MAX_ORPHANAGE_LATENCY_SCORE`).
 pub const MAX_ORPHANAGE_LATENCY_SCORE: u64 = 3000;

@@ -7,10 +7,10 @@ const FEW: usize = 1024;
 
 /// A set that forgets what is old, as Core's `CRollingBloomFilter`.
 ///
-/// It remembers the last N that were inserted, up to 1.5 N, and takes what it never saw for seen at a given rate at most.
-/// Peers cannot choose what collides: hashes are salted, anew with every reset. It has no memory allocated before the
-/// first insertion and after a reset, holds the first thousand exactly (8 KiB), and then takes 1.8 bytes for each of N and
-/// each factor of a tenth in the rate.
+/// It remembers the last N that were inserted, up to 1.5 N, and takes what it never saw for seen at a given rate at
+/// most. Peers cannot choose what collides: hashes are salted, anew with every reset. It has no memory allocated before
+/// the first insertion and after a reset, holds the first thousand exactly (8 KiB), and then takes 1.8 bytes for each
+/// of N and each factor of a tenth in the rate.
 #[derive(Debug, Clone)]
 pub struct RollingBloomFilter {
     /// A filter keeps two to three generations; the youngest is being filled.

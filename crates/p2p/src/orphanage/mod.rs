@@ -1,9 +1,10 @@
 //! Transactions whose parents are not known yet: Core's `TxOrphanage`.
 //!
-//! An orphan cannot be told from nonsense, so that what a peer may have kept is bounded: there is room for so much weight
-//! a peer, and for so many announcements and inputs of all peers together, of which each has an equal share. A peer may
-//! use what others leave free. When there is no room, the peer that exceeds its share most loses its oldest announcement;
-//! a peer within its share loses nothing, whatever others do. An orphan stays while one of those who announced it has it.
+//! An orphan cannot be told from nonsense, so that what a peer may have kept is bounded: there is room for so much
+//! weight a peer, and for so many announcements and inputs of all peers together, of which each has an equal share. A
+//! peer may use what others leave free. When there is no room, the peer that exceeds its share most loses its oldest
+//! announcement; a peer within its share loses nothing, whatever others do. An orphan stays while one of those who
+//! announced it has it.
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +44,8 @@ struct PeerInfo {
     announced: BTreeMap<(bool, u64), Wtxid>,
 }
 
-/// How much of its share a peer uses: above one is too much. By ratio; of equal ones that of the lesser share is greater.
+/// How much of its share a peer uses: above one is too much. By ratio; of equal ones that of the lesser share is
+/// greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct DosScore {
     used: u64,
@@ -112,8 +114,8 @@ impl TxOrphanage {
         }
     }
 
-    /// Keeps an orphan that a peer sent, or the peer as another that announced it. Returns whether the orphan is new; one
-    /// larger than [`MAX_ORPHAN_WEIGHT`] is not taken. It may be gone again, for want of room.
+    /// Keeps an orphan that a peer sent, or the peer as another that announced it. Returns whether the orphan is new;
+    /// one larger than [`MAX_ORPHAN_WEIGHT`] is not taken. It may be gone again, for want of room.
     pub fn add_tx(&mut self, tx: &RelayTx, peer: PeerId) -> bool {
         if self.orphans.contains_key(&tx.wtxid) {
             self.add_announcer(&tx.wtxid, peer);

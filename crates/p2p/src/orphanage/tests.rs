@@ -252,6 +252,28 @@ fn one_byte_beyond_the_weight_of_all_peers_drops_the_oldest() {
     check(&orphanage);
 }
 
+/// Of two who exceed their share none is trimmed below the other; of equals the newer peer is first.
+#[test]
+fn those_who_exceed_their_share_are_trimmed_to_the_same() {
+    let weight = orphan(1).tx.weight().to_wu();
+    let mut orphanage = TxOrphanage::new(1000, 4 * weight);
+    // One of each first, so that there is room for three.
+    for (from, orphans) in [(1, 0..1), (2, 0..1), (3, 0..1), (1, 1..5), (2, 1..6)] {
+        orphans.for_each(|n| assert!(orphanage.add_tx(&orphan(100 * from + n), peer(from))));
+    }
+    assert_eq!(orphanage.count_unique_orphans(), 12);
+    // What room there was for the third goes with it: 11 are to become 8.
+    orphanage.erase_for_peer(peer(3));
+    assert_eq!([1, 2].map(|n| orphanage.announcements_from_peer(peer(n))), [4, 4]);
+    assert!(!orphanage.have_tx(&orphan(100).wtxid) && !orphanage.have_tx(&orphan(201).wtxid));
+
+    let mut orphanage = TxOrphanage::new(12, 1000 * weight);
+    for (from, orphans) in [(1, 6), (2, 6), (3, 1)] {
+        (0..orphans).for_each(|n| assert!(orphanage.add_tx(&orphan(100 * from + n), peer(from))));
+    }
+    assert_eq!([1, 2, 3].map(|n| orphanage.announcements_from_peer(peer(n))), [6, 5, 1]);
+}
+
 #[test]
 fn an_orphan_beyond_the_standard_weight_is_not_kept() {
     let mut orphanage = TxOrphanage::default();

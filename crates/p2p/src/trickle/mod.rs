@@ -1,8 +1,8 @@
 //! Which transactions are announced to a peer, and when: not at once, lest it tell where they come from.
 //!
 //! Announcements are gathered and sent at times that nobody can foretell: every two seconds on average to an outbound
-//! peer, every five to inbound ones, all at the same time, so that nobody learns more by connecting often. What pays best
-//! goes first, so many at a time as the network carries.
+//! peer, every five to inbound ones, all at the same time, so that nobody learns more by connecting often. What pays
+//! best goes first, so many at a time as the network carries.
 
 #[cfg(test)]
 mod tests;
@@ -45,8 +45,8 @@ pub trait RelayMempool {
     fn sequence(&self) -> u64;
     /// A transaction that is there.
     fn relay_info(&self, wtxid: &Wtxid) -> Option<RelayInfo>;
-    /// Brings transactions into the order in which they would be mined, parents before children, and takes out those that
-    /// are not there.
+    /// Brings transactions into the order in which they would be mined, parents before children, and takes out those
+    /// that are not there.
     fn sort_for_announcement(&self, wtxids: &mut Vec<Wtxid>);
     /// All, in that order.
     fn all(&self) -> Vec<RelayInfo>;
@@ -59,8 +59,8 @@ pub struct InboundTimers {
 }
 
 impl InboundTimers {
-    /// The next time for inbound peers of a network (Core's `NextInvToInbounds`). There are few keys: a network and an own
-    /// address each (Core's `m_network_key`).
+    /// The next time for inbound peers of a network (Core's `NextInvToInbounds`). There are few keys: a network and an
+    /// own address each (Core's `m_network_key`).
     pub fn next_inv_to_inbounds(&mut self, now: Time, network_key: u64, rng: &mut (impl Rng + ?Sized)) -> Time {
         let timer = self.next.entry(network_key).or_default();
         if *timer < now {
@@ -117,8 +117,8 @@ impl TxRelay {
         self.known.insert(hash);
     }
 
-    /// A transaction is to be announced, unless the peer knows it. Before the first time to announce nothing is gathered,
-    /// so that nobody learns by connecting what came meanwhile.
+    /// A transaction is to be announced, unless the peer knows it. Before the first time to announce nothing is
+    /// gathered, so that nobody learns by connecting what came meanwhile.
     pub fn initiate_tx_broadcast(&mut self, txid: &Txid, wtxid: &Wtxid) {
         if self.next_inv_send_time == Time::ZERO {
             return;
@@ -163,9 +163,9 @@ impl TxRelay {
         self.next_inv_send_time
     }
 
-    /// Whether the peer may have a transaction of the mempool that came at a sequence of it (Core's `info_for_relay`): only
-    /// what came before the last announcements, lest it learn by asking when something came. It may have those of the
-    /// latest block too.
+    /// Whether the peer may have a transaction of the mempool that came at a sequence of it (Core's `info_for_relay`):
+    /// only what came before the last announcements, lest it learn by asking when something came. It may have those of
+    /// the latest block too.
     pub fn may_fetch(&self, entry_sequence: u64) -> bool {
         entry_sequence < self.last_inv_sequence
     }

@@ -1,7 +1,8 @@
 //! Which transactions are asked for, and what becomes of those that come: Core's `TxDownloadManager`.
 //!
-//! It joins [`TxRequestTracker`], [`TxOrphanage`] and filters of what was refused or confirmed lately. Its caller tells it
-//! of every `inv`, `tx` and `notfound`, of what the mempool said and of changes of the chain, and does what it answers.
+//! It joins [`TxRequestTracker`], [`TxOrphanage`] and filters of what was refused or confirmed lately. Its caller tells
+//! it of every `inv`, `tx` and `notfound`, of what the mempool said and of changes of the chain, and does what it
+//! answers.
 
 mod rejection;
 #[cfg(test)]
@@ -226,8 +227,8 @@ impl<M: TxMempool> TxDownloadManager<M> {
         self.orphanage.erase_tx(&tx.wtxid);
     }
 
-    /// The mempool refused a transaction. `first_time_failure` tells that it came from the peer just now, and not out of
-    /// the orphanage or a package.
+    /// The mempool refused a transaction. `first_time_failure` tells that it came from the peer just now, and not out
+    /// of the orphanage or a package.
     pub fn mempool_rejected_tx(
         &mut self,
         tx: &RelayTx,
@@ -308,7 +309,8 @@ impl<M: TxMempool> TxDownloadManager<M> {
         self.txrequest.count(peer) == 0 && self.orphanage.usage_by_peer(peer) == 0
     }
 
-    /// Whether a transaction need not be asked for. What was refused by itself counts only with `include_reconsiderable`.
+    /// Whether a transaction need not be asked for. What was refused by itself counts only with
+    /// `include_reconsiderable`.
     fn already_have_tx(&self, gtxid: &GenTxid, include_reconsiderable: bool) -> bool {
         let hash = gtxid.to_hash();
         // An orphan is never looked for by txid: one with other witnesses would keep the true one out. But without
@@ -320,8 +322,8 @@ impl<M: TxMempool> TxDownloadManager<M> {
             || self.mempool.have_tx(gtxid)
     }
 
-    /// Leaves of an orphan's parents those that are to be asked for; one that was refused by itself is, for the orphan may
-    /// pay for it.
+    /// Leaves of an orphan's parents those that are to be asked for; one that was refused by itself is, for the orphan
+    /// may pay for it.
     fn retain_missing(&self, parents: &mut Vec<Txid>) {
         parents.retain(|parent| !self.already_have_tx(&GenTxid::Txid(*parent), false));
     }
@@ -339,7 +341,8 @@ impl<M: TxMempool> TxDownloadManager<M> {
         delays.into_iter().filter(|(applies, _)| *applies).map(|(_, delay)| delay).sum()
     }
 
-    /// Has a peer that announced an orphan asked for its parents, as if it had announced them. Returns whether it will be.
+    /// Has a peer that announced an orphan asked for its parents, as if it had announced them. Returns whether it will
+    /// be.
     fn maybe_add_orphan_resolution_candidate(
         &mut self,
         parents: &[Txid],
@@ -387,8 +390,8 @@ impl<M: TxMempool> TxDownloadManager<M> {
         todo.unique_parents = parents;
     }
 
-    /// Whether parents were refused, so that the child will be too. One may have been refused by itself: the child may pay
-    /// for it, but not for two.
+    /// Whether parents were refused, so that the child will be too. One may have been refused by itself: the child may
+    /// pay for it, but not for two.
     fn has_rejected_parents(&self, parents: &[Txid]) -> bool {
         let mut reconsiderable = 0;
         parents.iter().any(|parent| {

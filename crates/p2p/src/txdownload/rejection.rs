@@ -19,23 +19,21 @@ pub(super) enum Rejection {
     Other,
 }
 
-/// Reasons, or how they begin, for which a package may yet bring the transaction in.
-const RECONSIDERABLE: [&str; 5] =
-    ["mempool min fee not met", "min relay fee not met", "mempool full", "insufficient fee", "replacement-failed"];
-
 /// The one place where a refusal is read.
 pub(super) fn rejection(reject: &TxReject) -> Rejection {
-    let reason = reject.reason.as_ref();
-    let is_script_failure = reason.starts_with("mempool-script-verify-flag-failed");
     match reject.kind {
         TxRejectKind::MissingInputs => Rejection::MissingInputs,
+        TxRejectKind::WitnessStripped => Rejection::WitnessStripped,
+        TxRejectKind::Reconsiderable => Rejection::Reconsiderable,
         TxRejectKind::Internal => Rejection::Internal,
-        TxRejectKind::NotStandard if reason == "bad-txns-nonstandard-inputs" => Rejection::InputsNotStandard,
-        TxRejectKind::NotStandard | TxRejectKind::Consensus => Rejection::Other,
-        // A failed script is not standard by itself: another kind says that it lacks a witness.
-        _ if is_script_failure => Rejection::WitnessStripped,
-        _ if RECONSIDERABLE.iter().any(|start| reason.starts_with(start)) => Rejection::Reconsiderable,
-        _ => Rejection::Other,
+        // Core has a class for these.
+        TxRejectKind::NotStandard if reject.reason == "bad-txns-nonstandard-inputs" => Rejection::InputsNotStandard,
+        TxRejectKind::NotStandard
+        | TxRejectKind::Consensus
+        | TxRejectKind::PrematureSpend
+        | TxRejectKind::WitnessMutated
+        | TxRejectKind::Conflict
+        | TxRejectKind::MempoolPolicy => Rejection::Other,
     }
 }
 
@@ -45,25 +43,19 @@ mod tests {
 
     #[test]
     fn refusals_of_the_mempool_are_read() {
-        let script = "mempool-script-verify-flag-failed (Witness program was passed an empty witness)";
         for (kind, reason, expected) in [
             (TxRejectKind::MissingInputs, "bad-txns-inputs-missingorspent", Rejection::MissingInputs),
+            (TxRejectKind::WitnessStripped, "mempool-script-verify-flag-failed (x)", Rejection::WitnessStripped),
+            (TxRejectKind::Reconsiderable, "min relay fee not met", Rejection::Reconsiderable),
             (TxRejectKind::Internal, "coins-unreadable", Rejection::Internal),
             (TxRejectKind::NotStandard, "bad-txns-nonstandard-inputs", Rejection::InputsNotStandard),
             (TxRejectKind::NotStandard, "scriptpubkey", Rejection::Other),
-            (TxRejectKind::NotStandard, script, Rejection::Other),
-            (TxRejectKind::WitnessMutated, script, Rejection::WitnessStripped),
+            (TxRejectKind::NotStandard, "mempool-script-verify-flag-failed (x)", Rejection::Other),
             (TxRejectKind::WitnessMutated, "bad-witness-nonstandard", Rejection::Other),
             (TxRejectKind::Consensus, "bad-txns-vin-empty", Rejection::Other),
             (TxRejectKind::Conflict, "txn-already-in-mempool", Rejection::Other),
             (TxRejectKind::PrematureSpend, "non-final", Rejection::Other),
-            (TxRejectKind::MempoolPolicy, "min relay fee not met", Rejection::Reconsiderable),
-            (TxRejectKind::MempoolPolicy, "mempool min fee not met", Rejection::Reconsiderable),
-            (TxRejectKind::MempoolPolicy, "mempool full", Rejection::Reconsiderable),
-            (TxRejectKind::MempoolPolicy, "insufficient fee (including sibling eviction)", Rejection::Reconsiderable),
-            (TxRejectKind::MempoolPolicy, "replacement-failed", Rejection::Reconsiderable),
             (TxRejectKind::MempoolPolicy, "too-large-cluster", Rejection::Other),
-            (TxRejectKind::MempoolPolicy, "TRUC-violation", Rejection::Other),
         ] {
             let reject = TxReject { kind, reason: reason.into(), debug: String::new() };
             assert_eq!(rejection(&reject), expected, "{reject}");

@@ -85,7 +85,7 @@ fn missing() -> TxReject {
 }
 
 fn too_cheap() -> TxReject {
-    refusal(TxRejectKind::MempoolPolicy, "min relay fee not met")
+    refusal(TxRejectKind::Reconsiderable, "min relay fee not met")
 }
 
 fn not_standard() -> TxReject {
@@ -118,8 +118,8 @@ fn delays_add_up() {
     }
 }
 
-/// One announcement beyond the requests that a peer has to answer waits longer; one beyond all announcements is ignored.
-/// With `relay` permission there is no bound.
+/// One announcement beyond the requests that a peer has to answer waits longer; one beyond all announcements is
+/// ignored. With `relay` permission there is no bound.
 #[test]
 fn a_peer_with_much_to_answer_is_asked_later_and_then_not_at_all() {
     for relay_permissions in [false, true] {
@@ -210,7 +210,7 @@ fn what_came_meanwhile_is_not_asked_for() {
 /// Core's table of what each refusal leaves in the filters (`txdownload_tests`).
 #[test]
 fn refusals_are_remembered_by_the_ids_that_they_say_something_of() {
-    let stripped = refusal(TxRejectKind::WitnessMutated, "mempool-script-verify-flag-failed (Witness required)");
+    let stripped = refusal(TxRejectKind::WitnessStripped, "mempool-script-verify-flag-failed (Witness required)");
     let inputs = refusal(TxRejectKind::NotStandard, "bad-txns-nonstandard-inputs");
     let internal = refusal(TxRejectKind::Internal, "coins-unreadable");
     // Whether the wtxid is known, the txid is, and only until a package comes; whether it is kept for compact blocks.
@@ -302,6 +302,51 @@ fn an_orphan_of_refused_parents_is_refused_by_both_ids() {
     }
 }
 
+/// A parent that came with another child since does not count.
+#[test]
+fn an_orphan_may_pay_for_one_parent_besides_those_that_are_here() {
+    let parents = [1, 2].map(|n| spending(&[OutPoint { txid: tx(7).txid, vout: n }], u64::from(n), None));
+    let orphan = spending(&[0, 1].map(|n| OutPoint { txid: parents[n].txid, vout: 0 }), 9, Some(1));
+    for here in [false, true] {
+        let (mut manager, mempool) = manager(&[(1, PREFERRED)]);
+        for parent in &parents {
+            manager.mempool_rejected_tx(parent, &too_cheap(), peer(1), true, NOW);
+        }
+        if here {
+            mempool.add(&parents[0]);
+        }
+        let todo = manager.mempool_rejected_tx(&orphan, &missing(), peer(1), true, NOW);
+        assert_eq!(manager.orphanage.have_tx(&orphan.wtxid), here);
+        assert_eq!(todo.unique_parents, if here { vec![parents[1].txid] } else { vec![] });
+    }
+}
+
+#[test]
+fn an_orphan_is_kept_for_compact_blocks_once_and_never_if_it_was_refused() {
+    let (mut manager, _) = manager(&[(1, PREFERRED), (2, PREFERRED)]);
+    let orphan = child_of(&tx(1), 1);
+    for (from, first_time, extra) in [(1, false, false), (1, true, true), (2, true, false)] {
+        let todo = manager.mempool_rejected_tx(&orphan, &missing(), peer(from), first_time, NOW);
+        assert_eq!(todo.should_add_extra_compact_tx, extra);
+        assert_eq!(manager.orphanage.have_tx_from_peer(&orphan.wtxid, peer(from)), first_time);
+    }
+    manager.mempool_rejected_tx(&orphan, &not_standard(), peer(1), false, NOW);
+    manager.mempool_rejected_tx(&orphan, &missing(), peer(1), true, NOW);
+    assert!(!manager.orphanage.have_tx(&orphan.wtxid));
+}
+
+#[test]
+fn a_parent_is_not_tried_with_a_child_that_no_witness_helps() {
+    let (mut manager, _) = manager(&[(1, PREFERRED)]);
+    let parent = tx(1);
+    let output = [OutPoint { txid: parent.txid, vout: 0 }];
+    manager.mempool_rejected_tx(&spending(&output, 5, Some(1)), &missing(), peer(1), true, NOW);
+    let inputs = refusal(TxRejectKind::NotStandard, "bad-txns-nonstandard-inputs");
+    manager.mempool_rejected_tx(&spending(&output, 5, Some(2)), &inputs, peer(1), true, NOW);
+    let todo = manager.mempool_rejected_tx(&parent, &too_cheap(), peer(1), true, NOW);
+    assert_eq!(todo.package_to_validate, None);
+}
+
 #[test]
 fn a_parent_that_pays_too_little_is_tried_with_each_child_of_its_sender_once_latest_first() {
     let (mut manager, _) = manager(&[(1, PREFERRED), (2, PREFERRED)]);
@@ -379,7 +424,8 @@ fn event(txs: usize) -> impl Strategy<Value = Event> {
         1 => (0u64..70).prop_map(Event::Wait),
         1 => (peer.clone(), 0u8..8).prop_map(|(peer, info)| Event::Connect { peer, info }),
         1 => peer.clone().prop_map(Event::Disconnect),
-        4 => (peer.clone(), tx.clone(), any::<bool>()).prop_map(|(peer, tx, by_wtxid)| Event::Inv { peer, tx, by_wtxid }),
+        4 => (peer.clone(), tx.clone(), any::<bool>())
+            .prop_map(|(peer, tx, by_wtxid)| Event::Inv { peer, tx, by_wtxid }),
         3 => peer.clone().prop_map(Event::Poll),
         5 => (peer.clone(), tx.clone(), any::<u8>()).prop_map(|(peer, tx, verdict)| Event::Tx { peer, tx, verdict }),
         1 => (peer.clone(), tx.clone()).prop_map(|(peer, tx)| Event::NotFound { peer, tx }),
@@ -423,7 +469,7 @@ fn validate(
         }
         1 => not_standard(),
         2 => too_cheap(),
-        3 => refusal(TxRejectKind::WitnessMutated, "mempool-script-verify-flag-failed (x)"),
+        3 => refusal(TxRejectKind::WitnessStripped, "mempool-script-verify-flag-failed (x)"),
         4 => refusal(TxRejectKind::NotStandard, "bad-txns-nonstandard-inputs"),
         _ => missing(),
     };

@@ -90,8 +90,8 @@ impl TxRequestTracker {
         }
     }
 
-    /// A peer announced a transaction, and may be asked for it from `reqtime` on. Does nothing if the peer has announced
-    /// the same hash already, as whichever kind of id.
+    /// A peer announced a transaction, and may be asked for it from `reqtime` on. Does nothing if the peer has
+    /// announced the same hash already, as whichever kind of id.
     pub fn received_inv(&mut self, peer: PeerId, gtxid: GenTxid, preferred: bool, reqtime: Time) {
         let hash = gtxid.to_hash();
         let announcements = self.by_hash.entry(hash).or_default();
