@@ -58,7 +58,7 @@ pub(super) const METHODS: &[Method] = &[
                  \"synced_blocks\", \"inflight\", \"addr_relay_enabled\", \"addr_processed\", \"addr_rate_limited\", \
                  \"permissions\", \"minfeefilter\", \"bytessent_per_msg\", \"bytesrecv_per_msg\", \"connection_type\", \
                  \"transport_protocol_type\", \"session_id\" } ]",
-        differences: "there are no `permissions`; `last_inv_sequence` and `inv_to_send` are constant; a peer is listed once its \
+        differences: "there are no `permissions`; a peer is listed once its \
                       transport is settled, so that none is `detecting`",
         run: |context, _| {
             let peers = networking(context)?.handle.peers()?;

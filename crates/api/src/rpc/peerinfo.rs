@@ -28,9 +28,8 @@ pub(super) fn peer_to_value(peer: &PeerInfo) -> Value {
     add("services", services_hex(peer.services));
     add("servicesnames", services_names(peer.services).into());
     add("relaytxes", peer.relays_transactions.into());
-    // Core's value before the first transaction is announced.
-    add("last_inv_sequence", 1.into());
-    add("inv_to_send", 0.into());
+    add("last_inv_sequence", peer.last_inv_sequence.into());
+    add("inv_to_send", peer.inv_to_send.into());
     add("lastsend", peer.last_send.as_secs().into());
     add("lastrecv", peer.last_received.as_secs().into());
     add("last_transaction", peer.last_transaction.as_secs().into());
@@ -73,7 +72,8 @@ pub(super) fn peer_to_value(peer: &PeerInfo) -> Value {
 
 /// Microseconds, as Core counts pings, in seconds.
 fn seconds(time: Time) -> Value {
-    float(time.as_secs_f64())
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    float(Time::from_micros(micros).as_secs_f64())
 }
 
 /// -1 stands for none.

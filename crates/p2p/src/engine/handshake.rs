@@ -1,6 +1,6 @@
 //! Version and features, before anything else is heard.
 
-use super::peer::{Peer, TheirVersion};
+use super::peer::{Peer, TheirVersion, Traffic};
 use super::{Engine, PROTOCOL_VERSION};
 use crate::addrrelay::PeerAddrs;
 use crate::feefilter::FeeFilter;
@@ -87,8 +87,8 @@ impl Peer {
             fee_filter: FeeFilter::default(),
             addrs: PeerAddrs::new(kind, now, rng),
             pings: Default::default(),
-            received: Default::default(),
-            sent: Default::default(),
+            received: Traffic::begun(transport.received),
+            sent: Traffic::begun(transport.sent),
             now,
             misbehaviour: None,
         }

@@ -12,14 +12,14 @@ use std::net::SocketAddr;
 impl Engine {
     /// All peers, in the order of their connections.
     pub fn peers_info(&self) -> Vec<PeerInfo> {
-        let best = self.chain.best_header().hash;
+        let (best, tip) = (self.chain.best_header().hash, self.chain.tip().hash);
         let now = self.host.now();
         self.peers
             .values()
             .map(|peer| {
                 let version = peer.version.as_ref();
                 let height = |hash| self.chain.entry(hash).map(|entry| entry.height);
-                let common = peer.best_known.and_then(|known| self.chain.fork(&known.hash, &best));
+                let common_with = |ours| peer.best_known.and_then(|known| self.chain.fork(&known.hash, ours));
                 PeerInfo {
                     id: peer.id,
                     kind: peer.kind,
@@ -45,13 +45,15 @@ impl Engine {
                     version: version.map_or(0, |version| version.version),
                     user_agent: version.map(|version| version.user_agent.clone()).unwrap_or_default(),
                     start_height: version.map_or(-1, |version| version.start_height),
-                    synced_headers: common.map(|entry| entry.height),
-                    synced_blocks: peer.last_common.map(|common| common.height),
+                    synced_headers: common_with(&best).map(|entry| entry.height),
+                    synced_blocks: common_with(&tip).map(|entry| entry.height),
                     best_known: peer.best_known.map(|known| known.hash),
                     presynced_headers: peer.headers_sync.as_ref().map(|sync| sync.presync_height()),
                     addr_relay_enabled: peer.addrs.is_enabled(),
                     addr_processed: peer.addrs.processed(),
                     addr_rate_limited: peer.addrs.rate_limited(),
+                    last_inv_sequence: peer.relay.as_ref().map_or(0, |relay| relay.last_inv_sequence()),
+                    inv_to_send: peer.relay.as_ref().map_or(0, |relay| relay.inv_to_send()),
                     in_flight: peer.in_flight.iter().filter_map(height).collect(),
                     min_fee_filter: peer.relay.as_ref().map_or(0, |relay| relay.fee_filter_received()),
                     hb_from: peer.wants_hb,

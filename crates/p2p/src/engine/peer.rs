@@ -82,6 +82,11 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
+    /// After the transport's handshake, whose bytes are of no message.
+    pub(crate) fn begun(handshake: usize) -> Self {
+        Traffic { total: handshake as u64, ..Traffic::default() }
+    }
+
     pub(crate) fn add(&mut self, command: &'static str, bytes: usize, now: Time) {
         self.total += bytes as u64;
         *self.by_command.entry(command).or_default() += bytes as u64;
@@ -225,7 +230,7 @@ impl Peer {
     }
 
     pub(crate) fn send_frame(&mut self, frame: Frame) {
-        self.sent.add(static_name(frame.command()), frame.payload().len() + WIRE_OVERHEAD, self.now);
+        self.sent.add(static_name(frame.command()), self.transport.version.wire_bytes(&frame), self.now);
         self.link.send(frame);
     }
 
@@ -265,9 +270,6 @@ impl Peer {
         }
     }
 }
-
-/// Bytes of a message beside its payload: 24 with v1, about as many with v2.
-const WIRE_OVERHEAD: usize = 24;
 
 /// A command as bytes are counted by it.
 fn static_name(command: Command) -> &'static str {

@@ -72,6 +72,10 @@ pub struct PeerInfo {
     pub presynced_headers: Option<u32>,
     /// Heights of the blocks asked of it.
     pub in_flight: Vec<u32>,
+    /// The mempool's sequence when transactions were last announced to it.
+    pub last_inv_sequence: u64,
+    /// Transactions that wait to be announced to it.
+    pub inv_to_send: usize,
     /// It is told addresses of other nodes.
     pub addr_relay_enabled: bool,
     /// Addresses that it told and that were looked at.

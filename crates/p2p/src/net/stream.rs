@@ -103,6 +103,8 @@ async fn serve(
     bound: Option<SocketAddr>,
     (reader, writer, transport): (Reader<OwnedReadHalf>, Writer<OwnedWriteHalf>, Info),
 ) -> String {
+    context.counters.received.fetch_add(transport.received as u64, Ordering::Relaxed);
+    context.counters.sent.fetch_add(transport.sent as u64, Ordering::Relaxed);
     let (link, outgoing) = Link::new(connection.closed.clone());
     let intake = link.intake();
     let connected = Connected {

@@ -1,5 +1,6 @@
 //! Messages to a peer's bytes.
 
+use super::TransportVersion;
 use super::ids::{command_length, write_command};
 use super::reader::{V1_HEADER_LENGTH, V2_TAG_LENGTH, checksum};
 use crate::limits::MAX_PROTOCOL_MESSAGE_LENGTH;
@@ -33,9 +34,19 @@ impl<W> Writer<W> {
 
     /// Bytes that a message takes on the wire.
     pub fn wire_bytes(&self, frame: &Frame) -> usize {
-        let around = match &self.framing {
-            Framing::V1(_) => V1_HEADER_LENGTH,
-            Framing::V2(_) => NUM_LENGTH_BYTES + NUM_HEADER_BYTES + command_length(frame.command()) + V2_TAG_LENGTH,
+        match &self.framing {
+            Framing::V1(_) => TransportVersion::V1.wire_bytes(frame),
+            Framing::V2(_) => TransportVersion::V2.wire_bytes(frame),
+        }
+    }
+}
+
+impl TransportVersion {
+    /// Bytes that a message takes on the wire.
+    pub fn wire_bytes(self, frame: &Frame) -> usize {
+        let around = match self {
+            Self::V1 => V1_HEADER_LENGTH,
+            Self::V2 => NUM_LENGTH_BYTES + NUM_HEADER_BYTES + command_length(frame.command()) + V2_TAG_LENGTH,
         };
         around + frame.payload().len()
     }
