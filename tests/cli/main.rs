@@ -12,6 +12,7 @@
 //! | `wallet` | a payment outlives the process that sent it |
 //! | `node` | `cairn node`: alone, as a miner, with the HTTP API |
 //! | `signet` | a signet made here, mined, followed, and judged by a bitcoind |
+//! | `network` | peers by JSON-RPC and HTTP, readiness, bans |
 //! | `lifecycle` | locks, ports, signals, data directories of others |
 
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
@@ -21,6 +22,7 @@ mod block_files;
 mod harness;
 mod kill;
 mod lifecycle;
+mod network;
 mod node;
 mod ots_client;
 mod reorganisation;

@@ -7,6 +7,7 @@
 //! | `harness`, `nodes`, `bitcoin_core`, `bitcoind` | start the programs, ask them things, stop them whatever happens |
 //! | `links`, `spends` | slow and broken links, transactions |
 //! | `peer`, `hostile` | a peer that says what a test tells it to, and what a node makes of each attack |
+//! | `fields` | JSON-RPC's answers about the network beside Bitcoin Core's |
 //! | `core_chain` | chains followed, served and reorganised beside Bitcoin Core |
 //! | `core_transactions` | transactions and encrypted connections beside Bitcoin Core |
 //! | `namespaces`, `graph` | thirty nodes, cut apart and healed: in network namespaces, and over slow links |
@@ -19,6 +20,7 @@ mod bitcoin_core;
 mod bitcoind;
 mod core_chain;
 mod core_transactions;
+mod fields;
 mod graph;
 #[path = "../cli/harness.rs"]
 #[allow(dead_code, reason = "shared with the tier `cli`, which uses all of it")]
