@@ -3,9 +3,13 @@
 //!
 //! Exact, not heuristic. For a set with overall rate r, weigh each transaction `fee - r * size`. The heaviest subset
 //! that holds all its own ancestors (a maximum closure, found by a minimum cut) is what belongs first: it and the rest
-//! are ordered in turn. When no subset weighs more than nothing, the set is a chunk: no part of it beats the whole.
+//! are divided in turn. When no subset weighs more than nothing, no part of the set beats the whole; it falls into the
+//! smallest parts that pay as well, which are the strongly connected components of what the cut's flow leaves over.
+//!
+//! Ties are broken as Core breaks them, so that both show, announce and mine in one order whatever came first.
 
 use crate::feerate::FeeFrac;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 
 /// Up to so many connected transactions the order is exact. More only come together when a reorganisation returns a
@@ -29,34 +33,104 @@ pub(crate) struct Chunk {
     pub(crate) members: Vec<usize>,
 }
 
-/// Orders the transactions and cuts them into chunks of falling rate.
+/// Orders the transactions and cuts them into chunks of falling rate. Of what is equal otherwise, what comes first in the
+/// list comes first.
 pub(crate) fn linearize(nodes: &[Node]) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     for component in components(nodes) {
-        let order = if component.len() > EXACT_LIMIT { component } else { best_order(nodes, component) };
-        chunks.extend(cut(nodes, order));
+        match component.len() {
+            1 => chunks.extend(cut(nodes, component)),
+            2..=EXACT_LIMIT => chunks.extend(in_order(nodes, best_parts(nodes, component))),
+            _ => chunks.extend(cut(nodes, component)),
+        }
     }
     // Stable, so the chunks of a component, whose rates fall, keep their order.
     chunks.sort_by(|a, b| b.rate.cmp_rate(&a.rate));
     chunks
 }
 
-/// The best order of connected transactions, which are given in some order with parents first.
-fn best_order(nodes: &[Node], component: Vec<usize>) -> Vec<usize> {
-    let mut order = Vec::with_capacity(component.len());
+/// What is mined together, of connected transactions which are given in some order with parents first. In no order.
+fn best_parts(nodes: &[Node], component: Vec<usize>) -> Vec<Vec<usize>> {
+    let mut parts = Vec::new();
     let mut pending = vec![component];
     while let Some(set) = pending.pop() {
-        let best = if set.len() > 1 { best_closure(nodes, &set) } else { None };
-        match best {
-            None => order.extend(set),
-            Some(inside) => {
+        match best_closure(nodes, &set) {
+            Closure::Better(inside) => {
                 let (first, rest): (Vec<_>, Vec<_>) = set.into_iter().partition(|&node| inside[node]);
                 pending.push(rest);
                 pending.push(first);
             }
+            Closure::Parts(equal) => parts.extend(equal),
         }
     }
-    order
+    parts
+}
+
+/// Core's order of chunks and of transactions in them: after what they depend on, best rate first, then the smallest, then
+/// the first in the list, where the last of a chunk counts.
+fn in_order(nodes: &[Node], parts: Vec<Vec<usize>>) -> Vec<Chunk> {
+    let mut part_of = vec![usize::MAX; nodes.len()];
+    for (part, members) in parts.iter().enumerate() {
+        for &node in members {
+            part_of[node] = part;
+        }
+    }
+    let rates: Vec<FeeFrac> = parts
+        .iter()
+        .map(|part| part.iter().fold(FeeFrac::default(), |sum, &node| sum.plus(nodes[node].rate)))
+        .collect();
+    let parts_above: Vec<Vec<usize>> = (parts.iter().enumerate())
+        .map(|(part, members)| {
+            let above = members.iter().flat_map(|&node| &nodes[node].parents).map(|&parent| part_of[parent]);
+            above.filter(|&above| above != part && above != usize::MAX).collect()
+        })
+        .collect();
+    let order = best_ready(
+        &(0..parts.len()).collect::<Vec<_>>(),
+        |part| &parts_above[part],
+        |a, b| {
+            let last = |part: usize| parts[part].iter().max();
+            by_rate_and_size(&rates[a], &rates[b]).then_with(|| last(a).cmp(&last(b)))
+        },
+    );
+    let chunk = |part: usize| {
+        let members = best_ready(
+            &parts[part],
+            |node| &nodes[node].parents,
+            |a, b| by_rate_and_size(&nodes[a].rate, &nodes[b].rate).then(a.cmp(&b)),
+        );
+        Chunk { rate: rates[part], members }
+    };
+    order.into_iter().map(chunk).collect()
+}
+
+/// Best rate first, then the smallest.
+fn by_rate_and_size(a: &FeeFrac, b: &FeeFrac) -> Ordering {
+    b.cmp_rate(a).then(a.size.cmp(&b.size))
+}
+
+/// Sorts so that everything comes after what is above it among them, and of what may come, the least comes first.
+fn best_ready<'a>(
+    items: &[usize],
+    above: impl Fn(usize) -> &'a Vec<usize>,
+    compare: impl Fn(usize, usize) -> Ordering,
+) -> Vec<usize> {
+    let mut left = items.to_vec();
+    let mut is_left = vec![false; items.iter().max().map_or(0, |greatest| greatest + 1)];
+    for &item in items {
+        is_left[item] = true;
+    }
+    let mut sorted = Vec::with_capacity(items.len());
+    while !left.is_empty() {
+        let waits = |item: usize| above(item).iter().any(|&one| is_left.get(one).copied().unwrap_or(false));
+        let ready = left.iter().enumerate().filter(|&(_, &item)| !waits(item));
+        // Nothing is above itself, so that something is always ready.
+        let Some((at, _)) = ready.min_by(|&(_, &a), &(_, &b)| compare(a, b)) else { break };
+        let item = left.swap_remove(at);
+        is_left[item] = false;
+        sorted.push(item);
+    }
+    sorted
 }
 
 /// The connected parts, each with parents before children.
@@ -122,9 +196,19 @@ fn topological(nodes: &[Node]) -> Vec<usize> {
     order
 }
 
-/// The part of `set` that holds its own ancestors within `set` and pays better than `set` as a whole, by the largest
-/// margin; `None` if there is none.
-fn best_closure(nodes: &[Node], set: &[usize]) -> Option<Vec<bool>> {
+/// How a set divides.
+enum Closure {
+    /// The part that holds its own ancestors within the set and pays better than the set as a whole, by the largest
+    /// margin: true at the places that are in it.
+    Better(Vec<bool>),
+    /// There is none: the smallest parts, each paying as well as the whole.
+    Parts(Vec<Vec<usize>>),
+}
+
+fn best_closure(nodes: &[Node], set: &[usize]) -> Closure {
+    if let [_] = set {
+        return Closure::Parts(vec![set.to_vec()]);
+    }
     let whole = set.iter().fold(FeeFrac::default(), |sum, &node| sum.plus(nodes[node].rate));
     let mut flow = Flow::new(nodes.len() + 2);
     let (source, sink) = (nodes.len(), nodes.len() + 1);
@@ -132,22 +216,18 @@ fn best_closure(nodes: &[Node], set: &[usize]) -> Option<Vec<bool>> {
     for &node in set {
         in_set[node] = true;
     }
-    let (mut positive, mut unlimited) = (false, 1);
+    let mut unlimited = 1;
     for &node in set {
         let rate = nodes[node].rate;
         let weight = i128::from(rate.fee) * i128::from(whole.size) - i128::from(whole.fee) * i128::from(rate.size);
         match weight {
             1.. => {
-                positive = true;
                 unlimited += weight;
                 flow.add(source, node, weight);
             }
             ..0 => flow.add(node, sink, -weight),
             0 => {}
         }
-    }
-    if !positive {
-        return None;
     }
     for &node in set {
         for &parent in nodes[node].parents.iter().filter(|&&parent| in_set[parent]) {
@@ -157,7 +237,7 @@ fn best_closure(nodes: &[Node], set: &[usize]) -> Option<Vec<bool>> {
     flow.saturate(source, sink);
     let inside = flow.reachable(source);
     let taken = set.iter().filter(|&&node| inside[node]).count();
-    (1..set.len()).contains(&taken).then_some(inside)
+    if (1..set.len()).contains(&taken) { Closure::Better(inside) } else { Closure::Parts(flow.strong_components(set)) }
 }
 
 /// Maximum flow (Dinic's algorithm).
@@ -233,6 +313,44 @@ impl Flow {
             self.capacity[arc ^ 1] += amount;
         }
         true
+    }
+
+    /// The strongly connected components of `set` over arcs with room left.
+    fn strong_components(&self, set: &[usize]) -> Vec<Vec<usize>> {
+        let within: Vec<Vec<bool>> = set.iter().map(|&from| self.reachable_within(from, set)).collect();
+        let mut parts: Vec<Vec<usize>> = Vec::new();
+        for (at, &node) in set.iter().enumerate() {
+            let together = |part: &&mut Vec<usize>| {
+                let first = set.iter().position(|other| *other == part[0]);
+                first.is_some_and(|first| within[at][part[0]] && within[first][node])
+            };
+            match parts.iter_mut().find(together) {
+                Some(part) => part.push(node),
+                None => parts.push(vec![node]),
+            }
+        }
+        parts
+    }
+
+    /// What can be reached from a vertex over arcs with room left, by vertices of `set` alone.
+    fn reachable_within(&self, from: usize, set: &[usize]) -> Vec<bool> {
+        let mut allowed = vec![false; self.leaving.len()];
+        for &vertex in set {
+            allowed[vertex] = true;
+        }
+        let mut seen = vec![false; self.leaving.len()];
+        seen[from] = true;
+        let mut pending = vec![from];
+        while let Some(vertex) = pending.pop() {
+            for &arc in &self.leaving[vertex] {
+                let to = self.to[arc];
+                if self.capacity[arc] > 0 && allowed[to] && !seen[to] {
+                    seen[to] = true;
+                    pending.push(to);
+                }
+            }
+        }
+        seen
     }
 
     fn reachable(&self, source: usize) -> Vec<bool> {
@@ -311,6 +429,21 @@ mod tests {
                 beaten |= !matches!(compare_diagrams(&ours, &other), Some(order) if order.is_ge());
             });
             prop_assert!(!beaten);
+        }
+
+        #[test]
+        fn no_part_of_a_chunk_pays_as_well_as_the_whole(nodes in graph(6)) {
+            for chunk in linearize(&nodes) {
+                for part in 1u32..(1 << chunk.members.len()) - 1 {
+                    let members: Vec<usize> =
+                        chunk.members.iter().enumerate().filter(|(bit, _)| part >> bit & 1 == 1).map(|(_, &node)| node).collect();
+                    let closed = members.iter().flat_map(|&node| &nodes[node].parents).all(|parent| {
+                        members.contains(parent) || !chunk.members.contains(parent)
+                    });
+                    let rate = members.iter().fold(FeeFrac::default(), |sum, &node| sum.plus(nodes[node].rate));
+                    prop_assert!(!closed || rate.cmp_rate(&chunk.rate).is_lt());
+                }
+            }
         }
 
         #[test]

@@ -75,6 +75,17 @@ pub(crate) struct PoolChunk {
     pub(crate) rate: FeeFrac,
     /// Parents first.
     pub(crate) txids: Vec<Txid>,
+    /// Sizes of this chunk and of those before it in its cluster that pay as well.
+    equal_rate_size: u64,
+    /// The greatest of `txids`.
+    greatest: Txid,
+}
+
+impl PoolChunk {
+    /// Sorts chunks of all clusters as they are mined (Core's `CompareMainTransactions`).
+    fn place(&self) -> (Reverse<RateKey>, u64, Txid) {
+        (Reverse(RateKey(self.rate)), self.equal_rate_size, self.greatest)
+    }
 }
 
 /// A rate as a key of ordered collections; ties go to the cluster.
@@ -107,8 +118,8 @@ pub(crate) struct Pool {
     spenders: HashMap<OutPoint, Txid>,
     clusters: HashMap<u64, Cluster>,
     next_cluster: u64,
-    /// The last, so the worst, chunk of each cluster.
-    worst: BTreeSet<(RateKey, u64)>,
+    /// The place of the last, so the worst, chunk of each cluster; the worst of all is the last.
+    worst: BTreeSet<((Reverse<RateKey>, u64, Txid), u64)>,
     by_time: BTreeSet<(u64, Txid)>,
     /// What operators have added to fees, satoshi, never zero; kept for transactions that are not here too.
     deltas: BTreeMap<Txid, i64>,
@@ -300,7 +311,7 @@ impl Pool {
     fn dissolve(&mut self, id: u64) -> Vec<Txid> {
         let Some(cluster) = self.clusters.remove(&id) else { return Vec::new() };
         if let Some(last) = cluster.chunks.last() {
-            self.worst.remove(&(RateKey(last.rate), id));
+            self.worst.remove(&(last.place(), id));
         }
         cluster.chunks.into_iter().flat_map(|chunk| chunk.txids).collect()
     }
@@ -325,7 +336,7 @@ impl Pool {
                 self.members.get_mut(txid).expect("connected gives members").cluster = id;
             }
             if let Some(last) = chunks.last() {
-                self.worst.insert((RateKey(last.rate), id));
+                self.worst.insert((last.place(), id));
             }
             self.clusters.insert(id, Cluster { chunks });
         }
@@ -407,11 +418,10 @@ impl Pool {
 
     /// Chunks of the whole pool, best first, each after the chunks it depends on. Stops when `visit` says so.
     pub(crate) fn best_chunks(&self, mut visit: impl FnMut(&PoolChunk) -> Next) {
-        // Ties go to the older cluster, so that the order is the same every time.
-        let mut heap: BinaryHeap<(RateKey, Reverse<u64>, usize)> = (self.clusters.iter())
-            .filter_map(|(&id, cluster)| cluster.chunks.first().map(|chunk| (RateKey(chunk.rate), Reverse(id), 0)))
+        let mut heap: BinaryHeap<_> = (self.clusters.iter())
+            .filter_map(|(&id, cluster)| cluster.chunks.first().map(|chunk| Reverse((chunk.place(), id, 0))))
             .collect();
-        while let Some((_, Reverse(id), place)) = heap.pop() {
+        while let Some(Reverse((_, id, place))) = heap.pop() {
             let chunks = &self.clusters[&id].chunks;
             match visit(&chunks[place]) {
                 Next::Stop => return,
@@ -419,7 +429,7 @@ impl Pool {
                 Next::SkipCluster => continue,
                 Next::Go => {
                     if let Some(chunk) = chunks.get(place + 1) {
-                        heap.push((RateKey(chunk.rate), Reverse(id), place + 1));
+                        heap.push(Reverse((chunk.place(), id, place + 1)));
                     }
                 }
             }
@@ -449,12 +459,10 @@ impl Pool {
     /// Where `best_chunks` comes upon a transaction: a key that sorts as it does. Transactions of one place in one cluster
     /// do not exist.
     pub(crate) fn mining_order(&self, txid: &Txid) -> Option<impl Ord + use<>> {
-        let id = self.members.get(txid)?.cluster;
-        let chunks = &self.clusters[&id].chunks;
         let mut place = 0;
-        for chunk in chunks {
+        for chunk in self.cluster_of(txid)? {
             match chunk.txids.iter().position(|other| other == txid) {
-                Some(within) => return Some((Reverse(RateKey(chunk.rate)), id, place + within)),
+                Some(within) => return Some((chunk.place(), place + within)),
                 None => place += chunk.txids.len(),
             }
         }
@@ -463,7 +471,7 @@ impl Pool {
 
     /// The chunk that would be mined last.
     pub(crate) fn worst_chunk(&self) -> Option<&PoolChunk> {
-        let (_, id) = self.worst.first()?;
+        let (_, id) = self.worst.last()?;
         self.clusters[id].chunks.last()
     }
 
@@ -593,22 +601,32 @@ impl Staged {
 
 /// Linearizes transactions given with their parents, of which some may be elsewhere.
 fn order(transactions: &[(Txid, FeeFrac, Vec<Txid>)]) -> Vec<PoolChunk> {
-    let places: HashMap<Txid, usize> =
-        transactions.iter().enumerate().map(|(place, (txid, ..))| (*txid, place)).collect();
-    let nodes: Vec<Node> = transactions
+    // Where all else is equal the id decides.
+    let mut sorted: Vec<&(Txid, FeeFrac, Vec<Txid>)> = transactions.iter().collect();
+    sorted.sort_unstable_by_key(|(txid, ..)| *txid);
+    let places: HashMap<Txid, usize> = sorted.iter().enumerate().map(|(place, (txid, ..))| (*txid, place)).collect();
+    let nodes: Vec<Node> = sorted
         .iter()
         .map(|(_, rate, parents)| Node {
             rate: *rate,
             parents: parents.iter().filter_map(|parent| places.get(parent).copied()).collect(),
         })
         .collect();
-    linearize(&nodes)
-        .into_iter()
-        .map(|chunk| PoolChunk {
+    let mut equal: Option<(FeeFrac, u64)> = None;
+    let mut chunks = Vec::new();
+    for chunk in linearize(&nodes) {
+        let before = equal.filter(|(rate, _)| rate.cmp_rate(&chunk.rate).is_eq()).map_or(0, |(_, size)| size);
+        let equal_rate_size = before + chunk.rate.size;
+        equal = Some((chunk.rate, equal_rate_size));
+        let greatest = chunk.members.iter().max().copied().unwrap_or(0);
+        chunks.push(PoolChunk {
             rate: chunk.rate,
-            txids: chunk.members.into_iter().map(|place| transactions[place].0).collect(),
-        })
-        .collect()
+            txids: chunk.members.into_iter().map(|place| sorted[place].0).collect(),
+            equal_rate_size,
+            greatest: sorted[greatest].0,
+        });
+    }
+    chunks
 }
 
 /// Estimated memory of a transaction here, indexes included, in bytes.

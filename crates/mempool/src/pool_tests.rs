@@ -93,7 +93,7 @@ fn check(pool: &Pool) {
             let sum = chunk.txids.iter().fold(FeeFrac::default(), |sum, t| sum.plus(pool.members[t].entry.rate()));
             assert_eq!((sum.fee, sum.size), (chunk.rate.fee, chunk.rate.size));
         }
-        assert!(pool.worst.contains(&(RateKey(cluster.chunks.last().unwrap().rate), *id)));
+        assert!(pool.worst.contains(&(cluster.chunks.last().unwrap().place(), *id)));
     }
     let order = pool.mining_sequence();
     assert_eq!(order.len(), pool.len());
