@@ -4,12 +4,12 @@ use super::{Engine, PeerId};
 use crate::limits;
 use crate::message::Frame;
 use crate::work::{Job, ReadFailure, ReadForm};
-use bitcoin::BlockHash;
 use bitcoin::bip152::BlockTransactionsRequest;
 use bitcoin::consensus::serialize;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inventory};
+use bitcoin::{Block, BlockHash};
 use cairn_chain::BlockEntry;
 use rand::RngExt;
 
@@ -136,6 +136,14 @@ impl Engine {
     }
 
     fn how_to_serve(&mut self, id: PeerId, item: Inventory, hash: BlockHash) -> Served {
+        // What was announced before the chain has it is served likewise.
+        if self.recent.as_ref().is_some_and(|recent| recent.hash == hash) {
+            return match item {
+                Inventory::CompactBlock(_) => self.recent_compact(&hash).map_or(Served::Refused, Served::Frame),
+                Inventory::Block(_) => self.recent_frame(Frame::block_without_witness),
+                _ => self.recent_frame(|block| Frame::block(serialize(block))),
+            };
+        }
         let Some(entry) = self.chain.entry(&hash) else { return Served::Refused };
         if !self.may_serve(&entry) {
             return Served::Refused;
@@ -151,19 +159,11 @@ impl Engine {
             return Served::Refused;
         }
         let compact = self.can_direct_fetch() && depth <= limits::MAX_CMPCTBLOCK_DEPTH;
-        if matches!(item, Inventory::CompactBlock(_)) && compact {
-            return match self.recent_compact(&hash) {
-                Some(frame) => Served::Frame(frame),
-                None => Served::Read(ReadForm::Compact(self.rng.random())),
-            };
-        }
-        let stripped = matches!(item, Inventory::Block(_));
-        match self.recent.as_ref().filter(|recent| recent.hash == hash) {
-            Some(recent) if stripped => Served::Frame(Frame::block_without_witness(&recent.block)),
-            Some(recent) => Served::Frame(Frame::block(serialize(&*recent.block))),
-            None if stripped => Served::Read(ReadForm::Stripped),
-            None => Served::Read(ReadForm::Witness),
-        }
+        Served::Read(match item {
+            Inventory::CompactBlock(_) if compact => ReadForm::Compact(self.rng.random()),
+            Inventory::Block(_) => ReadForm::Stripped,
+            _ => ReadForm::Witness,
+        })
     }
 
     fn send_frame(&mut self, id: PeerId, frame: Frame) {
@@ -215,6 +215,10 @@ impl Engine {
             peer.getdata.push_back(Inventory::WitnessBlock(hash));
             self.serve_getdata(id);
         }
+    }
+
+    fn recent_frame(&self, make: impl Fn(&Block) -> Frame) -> Served {
+        self.recent.as_ref().map_or(Served::Refused, |recent| Served::Frame(make(&recent.block)))
     }
 
     /// The compact block of the recent block, if it is that one.
