@@ -66,11 +66,11 @@ fn two_nodes_see_each_other() {
     let (a, b) = (place(), place());
     let _a = a.node(&[]);
     a.rpc("generatetoaddress", json!([5, ADDRESS]));
-    let _b = b.node(&["--web", "--connect", &a.p2p_address()]);
+    let _b = b.node(&["--web", "--connect", &a.p2p.to_string()]);
 
     assert_eq!(b.rpc("getblockcount", json!([])), 5, "ready is caught up");
     let (ours, theirs) = (only_peer(&b), only_peer(&a));
-    assert_eq!((&ours["addr"], &ours["connection_type"]), (&json!(a.p2p_address()), &json!("manual")));
+    assert_eq!((&ours["addr"], &ours["connection_type"]), (&json!(a.p2p.to_string()), &json!("manual")));
     assert_eq!((&ours["inbound"], &theirs["inbound"]), (&json!(false), &json!(true)));
     assert_eq!((&ours["version"], &ours["transport_protocol_type"]), (&json!(70016), &json!("v2")));
     assert_eq!(ours["session_id"], theirs["session_id"]);
@@ -92,7 +92,7 @@ fn two_nodes_see_each_other() {
 
     let shown = get_json(&b.url("/api/v1/peers"))["items"].take();
     assert_eq!(shown.as_array().unwrap().len(), 1, "{shown}");
-    assert_eq!((&shown[0]["address"], &shown[0]["direction"]), (&json!(a.p2p_address()), &json!("outbound")));
+    assert_eq!((&shown[0]["address"], &shown[0]["direction"]), (&json!(a.p2p.to_string()), &json!("outbound")));
     assert_eq!((&shown[0]["id"], &shown[0]["user_agent"]), (&ours["id"], &ours["subver"]));
     let chain = get_json(&b.url("/api/v1/blockchain"));
     assert_eq!((&chain["height"], &chain["headers"], &chain["peers"]), (&json!(5), &json!(5), &json!(1)));
@@ -113,7 +113,7 @@ fn two_nodes_see_each_other() {
 fn nodes_are_added_tried_and_let_go_by_json_rpc() {
     let (a, b) = (place(), place());
     let (_a, _b) = (a.node(&[]), b.node(&[]));
-    let there = a.p2p_address();
+    let there = a.p2p.to_string();
     assert_eq!(b.rpc("getaddednodeinfo", json!([])), json!([]));
 
     assert_eq!(b.rpc("addnode", json!([there, "add"])), Value::Null);
@@ -179,7 +179,7 @@ fn wrong_arguments_have_cores_codes_and_texts() {
 fn encrypted_connections_can_be_off() {
     let (a, b) = (place(), place());
     let _a = a.node(&[]);
-    let mut command = b.node_command(&["--connect", &a.p2p_address()]);
+    let mut command = b.node_command(&["--connect", &a.p2p.to_string()]);
     command.env("CAIRN_P2P__NO_V2", "yes");
     let _b = b.ready(spawn(command));
     assert_eq!(only_peer(&b)["transport_protocol_type"], "v1");
@@ -199,7 +199,7 @@ fn a_node_that_was_given_peers_is_ready_once_it_has_one_and_its_chain() {
     assert_eq!(running.terminate(), Some(0));
 
     let mut command = b.node_command(&[]);
-    command.env("NODE_CONNECT_NODES", format!("local, {}", a.p2p_address()));
+    command.env("NODE_CONNECT_NODES", format!("local, {}", a.p2p.to_string()));
     let _b = b.answering(spawn(command), "/api/health/live");
     let (status, problem) = get(&b.url("/api/health/ready"));
     let problem: Value = serde_json::from_slice(&problem).unwrap();
@@ -254,7 +254,7 @@ fn what_names_no_peer_is_refused_with_a_remedy() {
 fn the_admin_adds_peers_and_lets_them_go_over_http() {
     let (a, b) = (place(), place());
     let (_a, _b) = (a.node(&[]), b.node(&["--web"]));
-    let there = a.p2p_address();
+    let there = a.p2p.to_string();
     let body = json!({"address": there});
     let (status, _) = send(agent().post(b.url("/api/v1/peers")).send_json(&body));
     assert_eq!(status, 401, "without the key");
@@ -281,7 +281,7 @@ fn the_admin_adds_peers_and_lets_them_go_over_http() {
 fn bans_keep_peers_out_and_outlast_the_process() {
     let (a, b) = (place(), place());
     let running = a.node(&[]);
-    let _b = b.node(&["--connect", &a.p2p_address()]);
+    let _b = b.node(&["--connect", &a.p2p.to_string()]);
     only_peer(&a);
     assert_eq!(a.rpc("setban", json!(["127.0.0.0/8", "add", 1000])), Value::Null);
     no_peer(&a);

@@ -484,14 +484,8 @@ async fn fields_are_those_that_core_documents() {
             "mempool.cpp",
             "getmempoolinfo",
             json!([]),
-            &[
-                "fullrbf",
-                "permitbaremultisig",
-                "maxdatacarriersize",
-                "limitclustercount",
-                "limitclustersize",
-                "optimal",
-            ],
+            // Deprecated.
+            &["fullrbf"],
         ),
         (
             "net.cpp",

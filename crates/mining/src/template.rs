@@ -55,7 +55,7 @@ pub fn build_template(
 ) -> Result<BlockTemplate, MiningError> {
     let mut attempt = 1;
     loop {
-        let (tip, sequence) = (chain.tip(), mempool.sequence());
+        let (tip, sequence) = (chain.tip(), mempool.transactions_updated());
         let entries = mempool.select(
             MAX_BLOCK_WEIGHT as u64 - BLOCK_RESERVED_WEIGHT,
             MAX_BLOCK_SIGOPS_COST as u64 - COINBASE_RESERVED_SIGOP_COST,
@@ -77,7 +77,7 @@ pub fn build_template(
             }
             // The chain moves before the mempool hears of it.
             Err(ChainError::Rejected(reason)) if attempt < MAX_ATTEMPTS => {
-                if chain.tip().hash == tip.hash && mempool.sequence() == sequence {
+                if chain.tip().hash == tip.hash && mempool.transactions_updated() == sequence {
                     return Err(ChainError::Rejected(reason).into());
                 }
                 attempt += 1;

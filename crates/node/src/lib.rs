@@ -7,15 +7,19 @@
 //! | `peers` | the peer-to-peer network of a node |
 //! | `snapshot` | starting from a snapshot of the coins |
 //! | `synchronisation` | how far a node is that catches up |
+//! | `persist` | the mempool over a restart |
+//! | `submit` | transactions that come: from users, from peers |
 //! | `source` | what the wallet and the stamper read the chain through |
 //!
 //! The binary opens it; `api` calls it; the wallet, the stamper and the API follow its events. It may not
 //! know HTTP or SQL.
 
 mod peers;
+mod persist;
 pub mod producer;
 mod snapshot;
 mod source;
+mod submit;
 mod synchronisation;
 
 pub use peers::{Networking, PeersConfig};
@@ -24,9 +28,8 @@ pub use synchronisation::Synchronisation;
 
 use bitcoin::{Block, BlockHash, Network, Script, ScriptBuf, Transaction, Txid};
 use cairn_chain::{BlockAccepted, BlockEntry, Chain, ChainConfig, ChainError, ChainEvent, ProgressFn, Prune};
-use cairn_consensus::error::TxReject;
 use cairn_consensus::params::{AssumeUtxo, InvalidBlockTime, Params};
-use cairn_mempool::{Accepted, Mempool, MempoolConfig};
+use cairn_mempool::{Mempool, MempoolConfig};
 use cairn_mining::pace::{Pacing, Share};
 use cairn_mining::signet::{SignetKey, is_open};
 use cairn_mining::{BlockTemplate, MiningError};
@@ -163,10 +166,11 @@ pub struct Node {
     initial_block_download: Arc<AtomicBool>,
     /// What is asked of the network before it runs.
     asked: std::sync::Mutex<Option<cairn_p2p::net::Asked>>,
+    persistence: persist::Persistence,
 }
 
 impl Node {
-    /// Opens the chain. No thread is started until mining is.
+    /// Opens the chain. No thread is started until mining is, but for one that reads the mempool of the last run.
     pub fn open(config: NodeConfig) -> Result<Arc<Node>, NodeError> {
         Self::open_with_progress(config, Box::new(|_| {}))
     }
@@ -230,6 +234,7 @@ impl Node {
                 let _ = events.send(event);
             })
         };
+        let dir = config.dir.clone();
         let chain_config = ChainConfig {
             coin_cache_bytes: config.coin_cache_bytes,
             txindex: config.txindex,
@@ -242,6 +247,7 @@ impl Node {
         latch(&chain.tip());
         let mempool = Arc::new(Mempool::new(config.mempool, chain.clone()));
         observed.get_or_init(|| Arc::downgrade(&mempool));
+        let persistence = persist::Persistence::start(&dir, &mempool);
         Ok(Arc::new(Node {
             chain,
             mempool,
@@ -257,6 +263,7 @@ impl Node {
             opened: Instant::now(),
             stopping: AtomicBool::new(false),
             initial_block_download,
+            persistence,
         }))
     }
 
@@ -283,29 +290,6 @@ impl Node {
     /// How long it is open, whatever its clock says.
     pub fn uptime(&self) -> Duration {
         self.opened.elapsed()
-    }
-
-    /// Puts a transaction into the mempool and tells the followers and the peers.
-    pub fn submit_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
-        let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
-        let accepted = self.take_transaction(tx)?;
-        // Told again until a peer asks for it.
-        self.mempool.add_unbroadcast(txid);
-        self.network.announce(txid, wtxid);
-        Ok(accepted)
-    }
-
-    /// Puts a transaction into the mempool and tells the followers.
-    fn take_transaction(&self, tx: Transaction) -> Result<Accepted, TxReject> {
-        let txid = tx.compute_txid();
-        let accepted = self.mempool.accept(tx, u64::from(self.now()))?;
-        self.tell_accepted(txid);
-        Ok(accepted)
-    }
-
-    fn tell_accepted(&self, txid: Txid) {
-        // An error means that nobody follows.
-        let _ = self.events.send(NodeEvent::TransactionAccepted { txid });
     }
 
     /// Takes a block from a user: it is durable when this returns.
@@ -400,6 +384,7 @@ impl Node {
     pub fn stop(&self) -> Result<(), ChainError> {
         self.stopping.store(true, Ordering::Relaxed);
         self.stop_mining();
+        self.persistence.stop(&self.mempool);
         self.chain.flush()
     }
 }

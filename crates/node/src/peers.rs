@@ -51,17 +51,13 @@ impl Host for Node {
         self.take_transaction(Transaction::clone(tx))
     }
     fn accept_package(&self, txs: &[Arc<Transaction>]) -> PackageOutcome {
-        let result = self.mempool.accept_package(txs, None, u64::from(self.now()));
+        let result = self.take_package(txs, None);
         let each = result.transactions.into_iter().filter_map(|(wtxid, result)| match result {
             PackageTxResult::Accepted(_) => Some((wtxid, Ok(()))),
             PackageTxResult::Rejected(reject) => Some((wtxid, Err(reject))),
             PackageTxResult::InMempool { .. } | PackageTxResult::DifferentWitness(_) => None,
         });
-        let outcome = PackageOutcome { whole: result.failure.is_none(), each: each.collect() };
-        for tx in txs.iter().filter(|tx| outcome.each.contains(&(tx.compute_wtxid(), Ok(())))) {
-            self.tell_accepted(tx.compute_txid());
-        }
-        outcome
+        PackageOutcome { whole: result.failure.is_none(), each: each.collect() }
     }
 }
 

@@ -271,6 +271,35 @@ pub(crate) fn as_int<T: std::str::FromStr>(value: &Value) -> Result<T, RpcError>
     }
 }
 
+/// Core's strict `RPCTypeCheckObj`: an object with these entries and no others. Where `may_lack` says so, an entry or the
+/// whole object may be missing.
+pub(crate) fn check_object(value: &Value, entries: &[(&str, &str)], may_lack: bool) -> Result<(), RpcError> {
+    let empty = Map::new();
+    let object = match value {
+        Value::Object(object) => object,
+        Value::Null if may_lack => &empty,
+        other => return fail(code::TYPE_ERROR, wrong_type(type_name(other), "object")),
+    };
+    for (name, expected) in entries {
+        match object.get(*name).unwrap_or(&Value::Null) {
+            Value::Null if may_lack => {}
+            Value::Null => return fail(code::TYPE_ERROR, format!("Missing {name}")),
+            found if type_name(found) != *expected => {
+                let found = type_name(found);
+                return fail(
+                    code::TYPE_ERROR,
+                    format!("JSON value of type {found} for field {name} is not of expected type {expected}"),
+                );
+            }
+            _ => {}
+        }
+    }
+    match object.keys().find(|key| entries.iter().all(|(name, _)| name != key)) {
+        Some(key) => fail(code::TYPE_ERROR, format!("Unexpected key {key}")),
+        None => Ok(()),
+    }
+}
+
 /// Core's `ParseHashV`.
 pub(crate) fn parse_hash<H: std::str::FromStr>(text: &str, name: &str) -> Result<H, RpcError> {
     if text.len() != 64 {

@@ -1,32 +1,21 @@
-//! Methods that read the mempool, and the two that offer transactions to it.
+//! Methods that read the mempool.
 
-use super::args::{Arg, Args, Kind, as_str};
-use super::asm::{has_valid_ops, is_unspendable};
-use super::error::{RpcError, RpcResult, code, fail};
-use super::rawtransaction::decode_transaction;
-use super::render::{amount, object, satoshi, wtxid};
+use super::args::{Arg, Args, Kind, as_int, as_str, check_object, parse_hash};
+use super::error::{RpcResult, code, fail};
+use super::render::{amount, object, satoshi, signed_satoshi};
 use super::{Context, Method};
-use bitcoin::{Amount, OutPoint, Transaction};
-use cairn_consensus::error::{TxReject, TxRejectKind};
-use cairn_mempool::{Accepted, MempoolEntry};
-use serde_json::{Map, Value, json};
-
-/// Core's `DEFAULT_MAX_RAW_TX_FEE_RATE`: 0.10 BTC for 1,000 vbytes.
-const DEFAULT_MAX_FEE_RATE: Amount = Amount::from_sat(10_000_000);
-/// Core's `MAX_PACKAGE_COUNT`.
-const MAX_PACKAGE_COUNT: usize = 25;
-
-const MAX_FEE_RATE: Arg = Arg::optional(
-    "maxfeerate",
-    Kind::Amount,
-    "0.10",
-    "Reject transactions whose fee rate is higher than the specified value, expressed in BTC/kvB. Fee rates larger than \
-     1BTC/kvB are rejected. Set to 0 to accept any fee rate.",
-);
+use bitcoin::OutPoint;
+use bitcoin::consensus::encode::serialize_hex;
+use cairn_mempool::{CLUSTER_COUNT_LIMIT, CLUSTER_VSIZE_LIMIT, MAX_OP_RETURN_RELAY, MempoolEntry};
+use serde_json::{Value, json};
 
 const ENTRY: &str = "{ \"vsize\", \"weight\", \"time\", \"height\", \"descendantcount\", \"descendantsize\", \"ancestorcount\", \
-                     \"ancestorsize\", \"wtxid\", \"fees\": { \"base\", \"modified\", \"ancestor\", \"descendant\" }, \"depends\", \
-                     \"spentby\", \"unbroadcast\" }";
+                     \"ancestorsize\", \"chunkweight\", \"wtxid\", \"fees\": { \"base\", \"modified\", \"ancestor\", \"descendant\", \
+                     \"chunk\" }, \"depends\", \"spentby\", \"unbroadcast\" }";
+const RELATIVES: &str = "[ \"txid\" ], or { \"txid\": getmempoolentry's object }";
+const TXID: Arg = Arg::required("txid", Kind::Str, "The transaction id (must be in mempool)");
+const VERBOSE: Arg =
+    Arg::optional("verbose", Kind::Bool, "false", "True for a json object, false for array of transaction ids");
 
 pub(super) const METHODS: &[Method] = &[
     Method {
@@ -35,15 +24,16 @@ pub(super) const METHODS: &[Method] = &[
         args: &[],
         about: "Returns details on the active state of the TX memory pool.",
         result: "{ \"loaded\", \"size\", \"bytes\", \"usage\", \"total_fee\", \"maxmempool\", \"mempoolminfee\", \"minrelaytxfee\", \
-                 \"incrementalrelayfee\", \"unbroadcastcount\" }",
-        differences: "no `permitbaremultisig`, `maxdatacarriersize`, `limitclustercount`, `limitclustersize`, `optimal`",
+                 \"incrementalrelayfee\", \"unbroadcastcount\", \"permitbaremultisig\", \"maxdatacarriersize\", \
+                 \"limitclustercount\", \"limitclustersize\", \"optimal\" }",
+        differences: "`usage` counts this program's memory",
         run: getmempoolinfo,
     },
     Method {
         category: "blockchain",
         name: "getrawmempool",
         args: &[
-            Arg::optional("verbose", Kind::Bool, "false", "True for a json object, false for array of transaction ids"),
+            VERBOSE,
             Arg::optional(
                 "mempool_sequence",
                 Kind::Bool,
@@ -54,59 +44,90 @@ pub(super) const METHODS: &[Method] = &[
         about: "Returns all transaction ids in memory pool as a json array of string transaction ids.\n\n\
                 Hint: use getmempoolentry to fetch a specific transaction from the mempool.",
         result: "[ \"txid\" ], { \"txids\", \"mempool_sequence\" }, or { \"txid\": getmempoolentry's object }",
-        differences: "verbose entries as in `getmempoolentry`",
+        differences: "",
         run: getrawmempool,
     },
     Method {
         category: "blockchain",
         name: "getmempoolentry",
-        args: &[Arg::required("txid", Kind::Str, "The transaction id (must be in mempool)")],
+        args: &[TXID],
         about: "Returns mempool data for given transaction",
         result: ENTRY,
-        differences: "no `chunkweight` and `fees.chunk`; `unbroadcast` is false",
-        run: getmempoolentry,
+        differences: "",
+        run: |context, args| match context.node.mempool.get(&args.hash(0, "txid")?) {
+            Some(entry) => Ok(entry_to_value(&entry)),
+            None => not_here(),
+        },
     },
     Method {
-        category: "rawtransactions",
-        name: "sendrawtransaction",
+        category: "blockchain",
+        name: "getmempoolancestors",
+        args: &[TXID, VERBOSE],
+        about: "If txid is in the mempool, returns all in-mempool ancestors.",
+        result: RELATIVES,
+        differences: "",
+        run: |context, args| relatives(args, context.node.mempool.ancestors(&args.hash(0, "txid")?)),
+    },
+    Method {
+        category: "blockchain",
+        name: "getmempooldescendants",
+        args: &[TXID, VERBOSE],
+        about: "If txid is in the mempool, returns all in-mempool descendants.",
+        result: RELATIVES,
+        differences: "",
+        run: |context, args| relatives(args, context.node.mempool.descendants(&args.hash(0, "txid")?)),
+    },
+    Method {
+        category: "blockchain",
+        name: "getmempoolcluster",
+        args: &[Arg::required("txid", Kind::Str, "The txid of a transaction in the cluster")],
+        about: "Returns mempool data for given cluster",
+        result: "{ \"clusterweight\", \"txcount\", \"chunks\": [ { \"chunkfee\", \"chunkweight\", \"txs\": [ \"txid\" ] } ] }",
+        differences: "",
+        run: getmempoolcluster,
+    },
+    Method {
+        category: "hidden",
+        name: "getmempoolfeeratediagram",
+        args: &[],
+        about: "Returns the feerate diagram for the whole mempool.",
+        result: "[ { \"weight\", \"fee\" } ], sums from nothing to everything",
+        differences: "",
+        run: getmempoolfeeratediagram,
+    },
+    Method {
+        category: "blockchain",
+        name: "gettxspendingprevout",
         args: &[
-            Arg::required("hexstring", Kind::Str, "The hex string of the raw transaction"),
-            MAX_FEE_RATE,
+            Arg::required(
+                "outputs",
+                Kind::Arr("{\"txid\":\"hex\",\"vout\":n}"),
+                "The transaction outputs that we want to check, and within each, the txid (string) vout (numeric).",
+            ),
             Arg::optional(
-                "maxburnamount",
-                Kind::Amount,
-                "0.00",
-                "Reject transactions with provably unspendable outputs (e.g. 'datacarrier' outputs that use the OP_RETURN \
-                 opcode) greater than the specified value, expressed in BTC.",
+                "options",
+                Kind::Options(&["mempool_only", "return_spending_tx"]),
+                "",
+                "mempool_only: if false and the mempool lacks a relevant spend, an error. return_spending_tx: if true, return \
+                 the full spending tx.",
             ),
         ],
-        about: "Submit a raw transaction (serialized, hex-encoded) to the network.",
-        result: "\"hex\"    (string) The transaction hash in hex",
-        differences: "no `-privatebroadcast`",
-        run: sendrawtransaction,
-    },
-    Method {
-        category: "rawtransactions",
-        name: "testmempoolaccept",
-        args: &[
-            Arg::required("rawtxs", Kind::Arr("\"rawtx\""), "An array of hex strings of raw transactions."),
-            MAX_FEE_RATE,
-        ],
-        about: "Returns result of mempool acceptance tests indicating if raw transaction(s) (serialized, hex-encoded) would \
-                be accepted by mempool.",
-        result: "[ { \"txid\", \"wtxid\", \"allowed\", \"vsize\", \"fees\": { \"base\", \"effective-feerate\", \"effective-includes\" }, \
-                 \"reject-reason\", \"reject-details\" } ]",
-        differences: "several transactions are tested each on its own: a child of one that is only in the list is \
-                      `missing-inputs`, and there is no `package-error`",
-        run: testmempoolaccept,
+        about: "Scans the mempool to find transactions spending any of the given outputs",
+        result: "[ { \"txid\", \"vout\", \"spendingtxid\", \"spendingtx\" } ]",
+        differences: "there is no `txospenderindex`, as when Core runs without",
+        run: gettxspendingprevout,
     },
 ];
 
+fn not_here() -> RpcResult {
+    fail(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool")
+}
+
 fn getmempoolinfo(context: &Context, _: &Args<'_>) -> RpcResult {
-    let info = context.node.mempool.info();
-    let config = context.node.mempool.config();
+    let mempool = &context.node.mempool;
+    let (info, config) = (mempool.info(), mempool.config());
     Ok(object([
-        ("loaded", true.into()),
+        ("loaded", mempool.is_loaded().into()),
         ("size", info.size.into()),
         ("bytes", info.bytes.into()),
         ("usage", info.usage.into()),
@@ -115,7 +136,13 @@ fn getmempoolinfo(context: &Context, _: &Args<'_>) -> RpcResult {
         ("mempoolminfee", satoshi(info.min_fee_rate.max(config.min_relay_fee_rate))),
         ("minrelaytxfee", satoshi(config.min_relay_fee_rate)),
         ("incrementalrelayfee", satoshi(config.incremental_fee_rate)),
-        ("unbroadcastcount", 0.into()),
+        ("unbroadcastcount", info.unbroadcast.into()),
+        ("permitbaremultisig", true.into()),
+        ("maxdatacarriersize", MAX_OP_RETURN_RELAY.into()),
+        ("limitclustercount", CLUSTER_COUNT_LIMIT.into()),
+        ("limitclustersize", CLUSTER_VSIZE_LIMIT.into()),
+        // The order of every cluster is exact.
+        ("optimal", true.into()),
     ])
     .into())
 }
@@ -129,9 +156,10 @@ fn entry_to_value(entry: &MempoolEntry) -> Value {
     let spent_by: Vec<String> = entry.spent_by.iter().map(ToString::to_string).collect();
     let fees = object([
         ("base", amount(entry.fee)),
-        ("modified", amount(entry.fee)),
-        ("ancestor", satoshi(ancestor_fees.unsigned_abs())),
-        ("descendant", satoshi(descendant_fees.unsigned_abs())),
+        ("modified", signed_satoshi(entry.modified_fee)),
+        ("ancestor", signed_satoshi(ancestor_fees)),
+        ("descendant", signed_satoshi(descendant_fees)),
+        ("chunk", signed_satoshi(entry.chunk_fee)),
     ]);
     Value::Object(object([
         ("vsize", entry.vsize.into()),
@@ -142,12 +170,17 @@ fn entry_to_value(entry: &MempoolEntry) -> Value {
         ("descendantsize", descendant_size.into()),
         ("ancestorcount", ancestor_count.into()),
         ("ancestorsize", ancestor_size.into()),
-        ("wtxid", entry.tx.compute_wtxid().to_string().into()),
+        ("wtxid", entry.wtxid.to_string().into()),
+        ("chunkweight", entry.chunk_weight.into()),
         ("fees", fees.into()),
         ("depends", depends.into()),
         ("spentby", spent_by.into()),
-        ("unbroadcast", false.into()),
+        ("unbroadcast", entry.unbroadcast.into()),
     ]))
+}
+
+fn by_id(entries: &[MempoolEntry]) -> Value {
+    Value::Object(entries.iter().map(|entry| (entry.txid.to_string(), entry_to_value(entry))).collect())
 }
 
 fn getrawmempool(context: &Context, args: &Args<'_>) -> RpcResult {
@@ -158,130 +191,90 @@ fn getrawmempool(context: &Context, args: &Args<'_>) -> RpcResult {
         if with_sequence {
             return fail(code::INVALID_PARAMETER, "Verbose results cannot contain mempool sequence values.");
         }
-        let entries = mempool.txids().into_iter().filter_map(|txid| {
-            // One that left in between is no longer there to be shown.
-            mempool.get(&txid).map(|entry| (txid.to_string(), entry_to_value(&entry)))
-        });
-        return Ok(Value::Object(entries.collect()));
+        return Ok(by_id(&mempool.entries()));
     }
-    let sequence = mempool.sequence();
-    let txids: Value = mempool.txids().iter().map(ToString::to_string).collect();
+    let (txids, sequence) = mempool.txids_and_sequence();
+    let txids: Value = txids.iter().map(ToString::to_string).collect();
     Ok(if with_sequence { json!({"txids": txids, "mempool_sequence": sequence}) } else { txids })
 }
 
-fn getmempoolentry(context: &Context, args: &Args<'_>) -> RpcResult {
-    match context.node.mempool.get(&args.hash(0, "txid")?) {
-        Some(entry) => Ok(entry_to_value(&entry)),
-        None => fail(code::INVALID_ADDRESS_OR_KEY, "Transaction not in mempool"),
+fn relatives(args: &Args<'_>, found: Option<Vec<MempoolEntry>>) -> RpcResult {
+    let verbose = args.bool_or(1, false)?;
+    match found {
+        None => not_here(),
+        Some(entries) if verbose => Ok(by_id(&entries)),
+        Some(entries) => Ok(entries.iter().map(|entry| entry.txid.to_string()).collect()),
     }
 }
 
-/// Core's `CFeeRate::GetFee`: rounded up.
-fn fee_at(rate: Amount, vsize: u64) -> u64 {
-    rate.to_sat().saturating_mul(vsize).div_ceil(1000)
-}
-
-/// A mempool rejection as `sendrawtransaction` reports it.
-fn send_error(reject: &TxReject) -> RpcError {
-    match reject.kind {
-        TxRejectKind::MissingInputs => RpcError::new(code::VERIFY_ERROR, reject.to_string()),
-        _ => RpcError::new(code::VERIFY_REJECTED, reject.to_string()),
-    }
-}
-
-fn sendrawtransaction(context: &Context, args: &Args<'_>) -> RpcResult {
-    let max_burn = args.amount_or(2, Amount::ZERO)?;
-    let Some(tx) = decode_transaction(args.str(0)?, true, true) else {
-        return fail(code::DESERIALIZATION_ERROR, "TX decode failed. Make sure the tx has at least one input.");
-    };
-    let burns = |script: &bitcoin::Script| is_unspendable(script) || !has_valid_ops(script);
-    if tx.output.iter().any(|output| burns(&output.script_pubkey) && output.value > max_burn) {
-        return fail(code::VERIFY_ERROR, "Unspendable output exceeds maximum configured by user (maxburnamount)");
-    }
-    let max_fee = fee_at(args.fee_rate_or(1, DEFAULT_MAX_FEE_RATE)?, tx.vsize() as u64);
-    let node = &context.node;
-    let txid = tx.compute_txid();
-    for vout in 0..tx.output.len() {
-        let outpoint = OutPoint::new(txid, u32::try_from(vout).unwrap_or(u32::MAX));
-        if node.chain.coin(&outpoint).map_err(|error| super::blockchain::internal(&error))?.is_some() {
-            return fail(code::VERIFY_ALREADY_IN_UTXO_SET, "Transaction outputs already in utxo set");
-        }
-    }
-    if node.mempool.get(&txid).is_none() {
-        if max_fee > 0 {
-            let tested = node.mempool.test_accept(&tx, u64::from(node.now())).map_err(|reject| send_error(&reject))?;
-            if tested.fee.to_sat() > max_fee {
-                return fail(code::VERIFY_ERROR, "Fee exceeds maximum configured by user (e.g. -maxtxfee, maxfeerate)");
-            }
-        }
-        node.submit_transaction(tx).map_err(|reject| send_error(&reject))?;
-    }
-    Ok(txid.to_string().into())
-}
-
-fn testmempoolaccept(context: &Context, args: &Args<'_>) -> RpcResult {
-    let raw = args.array(0)?;
-    if raw.is_empty() || raw.len() > MAX_PACKAGE_COUNT {
-        return fail(
-            code::INVALID_PARAMETER,
-            format!("Array must contain between 1 and {MAX_PACKAGE_COUNT} transactions."),
-        );
-    }
-    let max_fee_rate = args.fee_rate_or(1, DEFAULT_MAX_FEE_RATE)?;
-    let mut transactions = Vec::with_capacity(raw.len());
-    for item in raw {
-        let text = as_str(item)?;
-        match decode_transaction(text, true, true) {
-            Some(tx) => transactions.push(tx),
-            None => {
-                return fail(
-                    code::DESERIALIZATION_ERROR,
-                    format!("TX decode failed: {text} Make sure the tx has at least one input."),
-                );
-            }
-        }
-    }
-    let node = &context.node;
-    let mut exit_early = false;
-    let results = transactions.iter().map(|tx| {
-        let mut out = object([("txid", tx.compute_txid().to_string().into()), ("wtxid", wtxid(tx).to_string().into())]);
-        if !exit_early {
-            match node.mempool.test_accept(tx, u64::from(node.now())) {
-                Ok(accepted) => exit_early = !allow(&mut out, tx, &accepted, max_fee_rate),
-                Err(reject) => refuse(&mut out, &reject),
-            }
-        }
-        Value::Object(out)
+fn getmempoolcluster(context: &Context, args: &Args<'_>) -> RpcResult {
+    let Some(chunks) = context.node.mempool.cluster(&args.hash(0, "txid")?) else { return not_here() };
+    let shown = chunks.iter().map(|chunk| {
+        let txids: Vec<String> = chunk.txids.iter().map(ToString::to_string).collect();
+        Value::Object(object([
+            ("chunkfee", signed_satoshi(chunk.fee)),
+            ("chunkweight", chunk.weight.into()),
+            ("txs", txids.into()),
+        ]))
     });
-    Ok(results.collect())
+    Ok(object([
+        ("clusterweight", chunks.iter().map(|chunk| chunk.weight).sum::<u64>().into()),
+        ("txcount", chunks.iter().map(|chunk| chunk.txids.len()).sum::<usize>().into()),
+        ("chunks", shown.collect()),
+    ])
+    .into())
 }
 
-/// Writes an accepted transaction's result; false when its fee is more than the caller allows.
-fn allow(out: &mut Map<String, Value>, tx: &Transaction, accepted: &Accepted, max_fee_rate: Amount) -> bool {
-    let max_fee = fee_at(max_fee_rate, accepted.vsize);
-    if max_fee > 0 && accepted.fee.to_sat() > max_fee {
-        out.insert("allowed".into(), false.into());
-        out.insert("reject-reason".into(), "max-fee-exceeded".into());
-        return false;
+fn getmempoolfeeratediagram(context: &Context, _: &Args<'_>) -> RpcResult {
+    let point =
+        |weight: u64, fee: i64| Value::Object(object([("weight", weight.into()), ("fee", signed_satoshi(fee))]));
+    let (mut weight, mut fee) = (0, 0i64);
+    let mut points = vec![point(weight, fee)];
+    for chunk in context.node.mempool.chunks() {
+        weight += chunk.weight;
+        fee = fee.saturating_add(chunk.fee);
+        points.push(point(weight, fee));
     }
-    let rate = accepted.fee.to_sat().saturating_mul(1000) / accepted.vsize.max(1);
-    out.insert("allowed".into(), true.into());
-    out.insert("vsize".into(), accepted.vsize.into());
-    let fees = object([
-        ("base", amount(accepted.fee)),
-        ("effective-feerate", satoshi(rate)),
-        ("effective-includes", json!([tx.compute_wtxid().to_string()])),
-    ]);
-    out.insert("fees".into(), fees.into());
-    true
+    Ok(points.into())
 }
 
-fn refuse(out: &mut Map<String, Value>, reject: &TxReject) {
-    out.insert("allowed".into(), false.into());
-    if reject.kind == TxRejectKind::MissingInputs {
-        out.insert("reject-reason".into(), "missing-inputs".into());
-    } else {
-        out.insert("reject-reason".into(), reject.reason.to_string().into());
-        out.insert("reject-details".into(), reject.to_string().into());
+fn gettxspendingprevout(context: &Context, args: &Args<'_>) -> RpcResult {
+    let outputs = args.array(0)?;
+    if outputs.is_empty() {
+        return fail(code::INVALID_PARAMETER, "Invalid parameter, outputs are missing");
     }
+    let options = args.get(1);
+    check_object(options, &[("mempool_only", "bool"), ("return_spending_tx", "bool")], true)?;
+    let option = |name: &str| options.get(name).and_then(Value::as_bool);
+    let mempool_only = option("mempool_only").unwrap_or(true);
+    let with_transaction = option("return_spending_tx").unwrap_or(false);
+    let mut outpoints = Vec::with_capacity(outputs.len());
+    for output in outputs {
+        check_object(output, &[("txid", "string"), ("vout", "number")], false)?;
+        let txid = parse_hash(as_str(&output["txid"])?, "txid")?;
+        let vout: i32 = as_int(&output["vout"])?;
+        let Ok(vout) = u32::try_from(vout) else {
+            return fail(code::INVALID_PARAMETER, "Invalid parameter, vout cannot be negative");
+        };
+        outpoints.push(OutPoint { txid, vout });
+    }
+    let mempool = &context.node.mempool;
+    let mut result = Vec::with_capacity(outputs.len());
+    for (output, outpoint) in outputs.iter().zip(&outpoints) {
+        let mut shown = output.clone();
+        match mempool.spending_tx(outpoint) {
+            Some(tx) => {
+                shown["spendingtxid"] = tx.compute_txid().to_string().into();
+                if with_transaction {
+                    shown["spendingtx"] = serialize_hex(&*tx).into();
+                }
+            }
+            None if mempool_only => {}
+            None => {
+                return fail(code::MISC_ERROR, "Mempool lacks a relevant spend, and txospenderindex is unavailable.");
+            }
+        }
+        result.push(shown);
+    }
+    Ok(result.into())
 }

@@ -7,7 +7,7 @@
 //! | [`auth`] | the cookie file and Basic authentication |
 //! | [`args`], [`error`] | arguments, and errors with Core's codes |
 //! | [`help`] | `help` and `docs/rpc.md`, both made from the table |
-//! | `blockchain`, `maintenance`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `addresses`, `control`, `txoutset`, `indexes` | the methods |
+//! | `blockchain`, `maintenance`, `mempool`, `rawtransaction`, `mining`, `template`, `network`, `addresses`, `control`, `txoutset`, `indexes`, `submit`, `upkeep` | the methods |
 //! | `render`, `peerinfo`, `asm`, `script`, `descriptor` | blocks, transactions, peers, scripts and descriptors as Core shows them |
 //!
 //! One table, [`methods`], drives dispatch, `help` and the document.
@@ -31,8 +31,10 @@ mod rawtransaction;
 mod render;
 mod script;
 pub mod server;
+mod submit;
 mod template;
 mod txoutset;
+mod upkeep;
 mod validateaddress;
 
 use args::{Arg, Args};
@@ -111,7 +113,9 @@ pub fn methods() -> impl Iterator<Item = &'static Method> {
         mining::METHODS,
         network::METHODS,
         rawtransaction::METHODS,
+        submit::METHODS,
         txoutset::METHODS,
+        upkeep::METHODS,
         validateaddress::METHODS,
     ]
     .into_iter()

@@ -32,6 +32,12 @@ pub(crate) fn satoshi(value: u64) -> Value {
     amount(Amount::from_sat(value))
 }
 
+/// Satoshi, of which an operator may have taken more than there are, as BTC with eight decimals.
+pub(crate) fn signed_satoshi(value: i64) -> Value {
+    let (sign, value) = (if value < 0 { "-" } else { "" }, value.unsigned_abs());
+    number(&format!("{sign}{}.{:08}", value / 100_000_000, value % 100_000_000))
+}
+
 /// A floating point number as UniValue writes it: C's `%.16g`.
 pub(crate) fn float(value: f64) -> Value {
     number(&format_g16(value))

@@ -49,7 +49,7 @@ impl TemplateCache {
         let node = &context.node;
         let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The order matters: a change after this look makes the next call build again.
-        let (tip, sequence, now) = (node.chain.tip().hash, node.mempool.sequence(), node.now());
+        let (tip, sequence, now) = (node.chain.tip().hash, node.mempool.transactions_updated(), node.now());
         // On testnet4 the target depends on the time, so that no template is reused.
         let reusable = |cached: &&Cached| {
             context.network != Network::Testnet4
@@ -145,7 +145,7 @@ fn wait_for_change(context: &Context, id: &Value) -> Result<(), RpcError> {
             (args::parse_hash::<BlockHash>(hash, "longpollid")?, sequence.parse().unwrap_or(0))
         }
         // BIP 22 says nothing of an id that is no string; Core takes it as "from now on".
-        None => (node.chain.tip().hash, node.mempool.sequence()),
+        None => (node.chain.tip().hash, node.mempool.transactions_updated()),
     };
     let mut events = node.subscribe();
     context.runtime.block_on(async {
@@ -161,7 +161,7 @@ fn wait_for_change(context: &Context, id: &Value) -> Result<(), RpcError> {
                     Err(RecvError::Closed) => return fail(code::CLIENT_NOT_CONNECTED, "Shutting down"),
                 },
                 () = tokio::time::sleep_until(next_check) => {
-                    if node.mempool.sequence() != sequence {
+                    if node.mempool.transactions_updated() != sequence {
                         break;
                     }
                     next_check = tokio::time::Instant::now() + NEXT_MEMPOOL_CHECKS;
