@@ -104,7 +104,7 @@ def main():
     with tempfile.TemporaryDirectory() as directory:
         data = pathlib.Path(directory)
         rpc, http = free_port(), free_port()
-        common = ["--data-dir", directory, "--rpc", f"127.0.0.1:{rpc}"]
+        common = ["--data-dir", directory, "--rpc", f"127.0.0.1:{rpc}", "--p2p", "127.0.0.1:0"]
         node = ["node", *common, "--metrics", f"127.0.0.1:{http}"]
         miner = [*node, "--miner", "--mining-address", ADDRESS, "--block-time", "2"]
         up = ["up", *common, "--http", f"127.0.0.1:{http}"]

@@ -151,13 +151,6 @@ impl Server {
         serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{} {method}: {error}", self.address(self.rpc)))
     }
 
-    /// The result, where it answers and succeeds.
-    pub(crate) fn try_rpc(&self, method: &str, params: Value) -> Option<Value> {
-        let (_, text) = self.rpc_bytes(method, params);
-        let mut answer: Value = serde_json::from_slice(&text).ok()?;
-        answer["error"].is_null().then(|| answer["result"].take())
-    }
-
     /// Status and body of the answer.
     fn rpc_bytes(&self, method: &str, params: Value) -> (u16, Vec<u8>) {
         // Of whichever network runs.

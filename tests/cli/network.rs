@@ -199,7 +199,7 @@ fn a_node_that_was_given_peers_is_ready_once_it_has_one_and_its_chain() {
     assert_eq!(running.terminate(), Some(0));
 
     let mut command = b.node_command(&[]);
-    command.env("NODE_CONNECT_NODES", format!("local, {}", a.p2p.to_string()));
+    command.env("NODE_CONNECT_NODES", format!("local, {}", a.p2p));
     let _b = b.answering(spawn(command), "/api/health/live");
     let (status, problem) = get(&b.url("/api/health/ready"));
     let problem: Value = serde_json::from_slice(&problem).unwrap();

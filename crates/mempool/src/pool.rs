@@ -83,7 +83,7 @@ pub(crate) struct PoolChunk {
 
 impl PoolChunk {
     /// Sorts chunks of all clusters as they are mined (Core's `CompareMainTransactions`).
-    fn place(&self) -> (Reverse<RateKey>, u64, Txid) {
+    fn place(&self) -> MiningPlace {
         (Reverse(RateKey(self.rate)), self.equal_rate_size, self.greatest)
     }
 }
@@ -109,6 +109,9 @@ impl Ord for RateKey {
     }
 }
 
+/// A chunk's place in the order of mining: its rate, then what breaks ties.
+type MiningPlace = (Reverse<RateKey>, u64, Txid);
+
 /// Transactions, who spends what, clusters, and totals.
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -119,7 +122,7 @@ pub(crate) struct Pool {
     clusters: HashMap<u64, Cluster>,
     next_cluster: u64,
     /// The place of the last, so the worst, chunk of each cluster; the worst of all is the last.
-    worst: BTreeSet<((Reverse<RateKey>, u64, Txid), u64)>,
+    worst: BTreeSet<(MiningPlace, u64)>,
     by_time: BTreeSet<(u64, Txid)>,
     /// What operators have added to fees, satoshi, never zero; kept for transactions that are not here too.
     deltas: BTreeMap<Txid, i64>,

@@ -98,10 +98,10 @@ impl Book {
     pub fn close(&mut self, now: Time, anchors: &[AddressRecord]) {
         self.save_bans(now);
         self.save_addresses();
-        if let Some(files) = self.files.as_ref().filter(|_| !anchors.is_empty()) {
-            if let Err(error) = anchors::save(&files.anchors, self.magic, anchors) {
-                tracing::warn!(%error, "anchors are lost");
-            }
+        if let Some(files) = self.files.as_ref().filter(|_| !anchors.is_empty())
+            && let Err(error) = anchors::save(&files.anchors, self.magic, anchors)
+        {
+            tracing::warn!(%error, "anchors are lost");
         }
     }
 

@@ -191,16 +191,14 @@ impl Engine {
             let result = outcome.each.iter().find(|(wtxid, _)| *wtxid == tx.wtxid).map(|(_, result)| result);
             match result {
                 Some(Ok(())) => self.transaction_accepted(tx),
-                Some(Err(reject)) => {
-                    // Its package was tried already.
-                    if reject.kind != TxRejectKind::Internal {
-                        let todo = self.download.mempool_rejected_tx(tx, reject, sender, false, self.now);
-                        if todo.should_add_extra_compact_tx {
-                            self.extra.add(tx.tx.clone());
-                        }
+                // Its package was tried already.
+                Some(Err(reject)) if reject.kind != TxRejectKind::Internal => {
+                    let todo = self.download.mempool_rejected_tx(tx, reject, sender, false, self.now);
+                    if todo.should_add_extra_compact_tx {
+                        self.extra.add(tx.tx.clone());
                     }
                 }
-                None => {}
+                Some(Err(_)) | None => {}
             }
         }
     }
