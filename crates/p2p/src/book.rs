@@ -27,8 +27,10 @@ pub struct Book {
 
 #[derive(Debug)]
 struct Files {
-    peers: PathBuf,
-    bans: PathBuf,
+    /// None where what is there could not be read: it is not written over.
+    peers: Option<PathBuf>,
+    /// As `peers`.
+    bans: Option<PathBuf>,
     anchors: PathBuf,
 }
 
@@ -43,17 +45,23 @@ impl Book {
             let bans = Bans::new(DEFAULT_BAN_TIME, false, seed);
             return Book { addrman: AddrMan::new(fresh()), bans, anchors: Vec::new(), magic, files: None, saved: now };
         };
-        let files =
-            Files { peers: dir.join("peers.dat"), bans: dir.join("banlist.json"), anchors: dir.join("anchors.dat") };
-        let addrman = match AddrMan::load(&files.peers, magic, fresh()) {
-            Ok(loaded) => loaded.value,
+        let (peers, banlist) = (dir.join("peers.dat"), dir.join("banlist.json"));
+        let mut files = Files { peers: None, bans: None, anchors: dir.join("anchors.dat") };
+        let addrman = match AddrMan::load(&peers, magic, fresh()) {
+            Ok(loaded) => {
+                files.peers = Some(peers);
+                loaded.value
+            }
             Err(error) => {
                 tracing::warn!(%error, "addresses of other nodes are not remembered");
                 AddrMan::new(fresh())
             }
         };
-        let bans = match Bans::load(&files.bans, DEFAULT_BAN_TIME, false, seed, now) {
-            Ok(loaded) => loaded.value,
+        let bans = match Bans::load(&banlist, DEFAULT_BAN_TIME, false, seed, now) {
+            Ok(loaded) => {
+                files.bans = Some(banlist);
+                loaded.value
+            }
             Err(error) => {
                 tracing::warn!(%error, "bans are not remembered");
                 Bans::new(DEFAULT_BAN_TIME, false, seed)
@@ -80,16 +88,20 @@ impl Book {
 
     /// Writes bans, if they changed.
     pub fn save_bans(&mut self, now: Time) {
-        let Some(files) = self.files.as_ref().filter(|_| self.bans.is_dirty()) else { return };
-        if let Err(error) = self.bans.save(&files.bans, now) {
+        let Some(path) = self.files.as_ref().and_then(|files| files.bans.as_ref()) else { return };
+        if self.bans.is_dirty()
+            && let Err(error) = self.bans.save(path, now)
+        {
             tracing::warn!(%error, "bans are lost at the next restart");
         }
     }
 
     fn save_addresses(&self) {
         // An empty book is no file.
-        let Some(files) = self.files.as_ref().filter(|_| self.addrman.size(None, None) > 0) else { return };
-        if let Err(error) = self.addrman.save(&files.peers, self.magic) {
+        let Some(path) = self.files.as_ref().and_then(|files| files.peers.as_ref()) else { return };
+        if self.addrman.size(None, None) > 0
+            && let Err(error) = self.addrman.save(path, self.magic)
+        {
             tracing::warn!(%error, "addresses of other nodes are lost at the next restart");
         }
     }
