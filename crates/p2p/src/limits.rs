@@ -202,3 +202,5 @@ pub const UNBROADCAST_INTERVAL: Duration = Duration::from_secs(10 * 60);
 pub const UNBROADCAST_SPREAD: Duration = Duration::from_secs(150);
 /// Time without asking for blocks after one could not be taken in for a reason of our own, such as a full disk.
 pub const REST_AFTER_FAILURE: Duration = Duration::from_secs(10);
+/// Blocks announced before they were validated that are kept for who asks for them.
+pub const MAX_EARLY_BLOCKS: usize = 3;

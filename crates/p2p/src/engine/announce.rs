@@ -15,6 +15,10 @@ impl Engine {
             return;
         }
         self.fast_announced = Some(hash);
+        if self.early.len() == limits::MAX_EARLY_BLOCKS {
+            self.early.pop_front();
+        }
+        self.early.push_back((hash, block.clone()));
         self.block_connected(block);
         let Some(compact) = self.recent_compact(&hash) else { return };
         let chain = self.chain.clone();

@@ -195,6 +195,8 @@ pub struct Engine {
     last_inv_that_triggered_headers: Option<BlockHash>,
     /// Compact blocks relayed before they were validated.
     fast_announced: Option<BlockHash>,
+    /// The last of them: asked for, they are served whatever became of them.
+    early: VecDeque<(BlockHash, Arc<Block>)>,
     protected_outbound: usize,
     /// Our own nonces, by which a connection to ourselves is known.
     nonces: HashSet<u64>,
@@ -236,6 +238,7 @@ impl Engine {
             stalling_timeout: crate::limits::BLOCK_STALLING_TIMEOUT,
             last_inv_that_triggered_headers: None,
             fast_announced: None,
+            early: VecDeque::new(),
             protected_outbound: 0,
             nonces: HashSet::new(),
             pool: Pool(mempool.clone()),

@@ -12,6 +12,7 @@ use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inven
 use bitcoin::{Block, BlockHash};
 use cairn_chain::BlockEntry;
 use rand::RngExt;
+use std::sync::Arc;
 
 /// Seconds after which a stale block is not served any more, lest it tell nodes apart (Core's `STALE_RELAY_AGE_LIMIT`).
 const STALE_RELAY_AGE_LIMIT: u64 = 30 * 24 * 3600;
@@ -136,13 +137,17 @@ impl Engine {
     }
 
     fn how_to_serve(&mut self, id: PeerId, item: Inventory, hash: BlockHash) -> Served {
-        // What was announced before the chain has it is served likewise.
-        if self.recent.as_ref().is_some_and(|recent| recent.hash == hash) {
-            return match item {
-                Inventory::CompactBlock(_) => self.recent_compact(&hash).map_or(Served::Refused, Served::Frame),
-                Inventory::Block(_) => self.recent_frame(Frame::block_without_witness),
-                _ => self.recent_frame(|block| Frame::block(serialize(block))),
-            };
+        // What was announced before the chain had it is served likewise: it may yet lose to another block, and then is one that
+        // the chain would not give away.
+        if let Some(block) = self.fresh(&hash).cloned() {
+            return Served::Frame(match item {
+                Inventory::CompactBlock(_) => match self.recent_compact(&hash) {
+                    Some(frame) => frame,
+                    None => crate::work::compact(&block, self.rng.random()),
+                },
+                Inventory::Block(_) => Frame::block_without_witness(&block),
+                _ => Frame::block(serialize(&*block)),
+            });
         }
         let Some(entry) = self.chain.entry(&hash) else { return Served::Refused };
         if !self.may_serve(&entry) {
@@ -198,8 +203,8 @@ impl Engine {
 
     pub(super) fn on_getblocktxn(&mut self, id: PeerId, request: BlockTransactionsRequest) {
         let hash = request.block_hash;
-        if let Some(recent) = self.recent.as_ref().filter(|recent| recent.hash == hash) {
-            match crate::work::transactions(&recent.block, &request) {
+        if let Some(block) = self.fresh(&hash) {
+            match crate::work::transactions(block, &request) {
                 Some(frame) => self.send_frame(id, frame),
                 None => self.misbehaving(id, "getblocktxn with out-of-bounds tx indices"),
             }
@@ -217,8 +222,11 @@ impl Engine {
         }
     }
 
-    fn recent_frame(&self, make: impl Fn(&Block) -> Frame) -> Served {
-        self.recent.as_ref().map_or(Served::Refused, |recent| Served::Frame(make(&recent.block)))
+    /// A block that was announced a moment ago.
+    fn fresh(&self, hash: &BlockHash) -> Option<&Arc<Block>> {
+        let recent = self.recent.iter().map(|recent| (&recent.hash, &recent.block));
+        let early = self.early.iter().map(|(hash, block)| (hash, block));
+        recent.chain(early).find(|(fresh, _)| *fresh == hash).map(|(_, block)| block)
     }
 
     /// The compact block of the recent block, if it is that one.
