@@ -204,3 +204,5 @@ pub const UNBROADCAST_SPREAD: Duration = Duration::from_secs(150);
 pub const REST_AFTER_FAILURE: Duration = Duration::from_secs(10);
 /// Blocks announced before they were validated that are kept for who asks for them.
 pub const MAX_EARLY_BLOCKS: usize = 3;
+/// Time after which, near the tip, the next block is asked of another peer too.
+pub const BLOCK_OVERDUE: Duration = Duration::from_secs(10);

@@ -31,7 +31,7 @@ impl Engine {
         }
         peer.in_flight.push(hash);
         peer.link.expect(true);
-        self.in_flight.entry(hash).or_default().push(InFlight { peer: id, partial: None });
+        self.in_flight.entry(hash).or_default().push(InFlight { peer: id, since: now, partial: None });
     }
 
     /// Core's `RemoveBlockRequest` for one peer.
@@ -265,7 +265,8 @@ impl Engine {
 
     /// Core's `FindNextBlocksToDownload`: blocks to ask a peer for, and who keeps the window from moving.
     fn next_blocks(&mut self, id: PeerId, count: usize) -> (Vec<BlockHash>, Option<PeerId>) {
-        let chain = self.chain.clone();
+        let (chain, now) = (self.chain.clone(), self.now);
+        let catching_up = self.host.is_initial_block_download();
         let tip = self.known_tip();
         let minimum = chain.params().minimum_chain_work;
         let Some(peer) = self.peers.get_mut(&id) else { return Default::default() };
@@ -310,6 +311,12 @@ impl Engine {
                 }
                 linked = false;
                 if let Some(requests) = self.in_flight.get(&block.hash) {
+                    // The next block, near the tip, that its only source holds back: another one is asked too.
+                    let overdue =
+                        |request: &InFlight| request.peer != id && request.since + limits::BLOCK_OVERDUE < now;
+                    if !catching_up && requests.len() == 1 && overdue(&requests[0]) && waiting_for.is_none() {
+                        wanted.push(block.hash);
+                    }
                     waiting_for = waiting_for.or(requests.first().map(|request| request.peer));
                     continue;
                 }

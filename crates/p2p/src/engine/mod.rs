@@ -160,6 +160,7 @@ struct Recent {
 /// A block that is being fetched from a peer.
 struct InFlight {
     peer: PeerId,
+    since: Time,
     /// Where it comes as a compact block: what is here of it.
     partial: Option<Box<crate::compact::PartiallyDownloadedBlock>>,
 }
