@@ -62,6 +62,7 @@ impl Engine {
             // Nothing can be announced by it, so that it is the answer to a question.
             peer.last_getheaders = None;
             peer.headers_sync = None;
+            peer.headers_timeout = None;
             return;
         };
         if headers.len() > limits::MAX_HEADERS_RESULTS {
@@ -78,6 +79,9 @@ impl Engine {
             return;
         }
         let full = headers.len() == limits::MAX_HEADERS_RESULTS;
+        if !full && !via_compact {
+            peer.headers_timeout = None;
+        }
         let (headers, mut trusted) = match self.continue_low_work_sync(id, headers, full) {
             Some(continued) => continued,
             None => return,
@@ -214,15 +218,15 @@ impl Engine {
         let best = self.chain.best_header();
         let recent = u64::from(best.header.time) + 24 * 3600 > self.now.as_secs();
         let preferred = self.peers.values().filter(|peer| peer.preferred).count();
-        let started = self.peers.values().filter(|peer| peer.sync_started).count();
+        // Core counts whoever it ever began with, and then may wait beside a peer with a better chain for its next block.
+        let syncing = self.peers.values().any(|peer| peer.headers_timeout.is_some());
         let Some(peer) = self.peers.get(&id) else { return };
         if peer.sync_started || !peer.ready || !peer.can_serve_blocks() {
             return;
         }
         let usable =
             peer.preferred || (peer.kind != ConnectionKind::AddrFetch && (preferred == 0 || self.in_flight.is_empty()));
-        let first = started == 0 && usable;
-        if !(recent || first) {
+        if !(recent || (!syncing && usable)) {
             return;
         }
         // From the header before the best, so that a peer that has it answers with something.

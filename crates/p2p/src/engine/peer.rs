@@ -127,7 +127,7 @@ pub(crate) struct Peer {
     /// Outbound, or ours by choice: blocks come from it rather than from others.
     pub(crate) preferred: bool,
     pub(crate) sync_started: bool,
-    /// When the first headers must have come; none: never.
+    /// When all of its headers must have come; none: they have, or were not asked for.
     pub(crate) headers_timeout: Option<Time>,
     pub(crate) last_getheaders: Option<Time>,
     /// A chain whose work is not known yet.

@@ -95,7 +95,7 @@ impl Engine {
         let best_time = u64::from(self.chain.best_header().header.time);
         let downloading = self.peers.values().filter(|peer| !peer.in_flight.is_empty()).count() as u32;
         let preferred = self.peers.values().filter(|peer| peer.preferred).count();
-        let syncing = self.peers.values().filter(|peer| peer.sync_started).count();
+        let syncing = self.peers.values().filter(|peer| peer.headers_timeout.is_some()).count();
         let Some(peer) = self.peers.get_mut(&id) else { return false };
         if peer.stalling_since.is_some_and(|since| since + self.stalling_timeout < now) {
             self.stalling_timeout = (self.stalling_timeout * 2).min(limits::BLOCK_STALLING_TIMEOUT_MAX);
