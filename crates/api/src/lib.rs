@@ -9,7 +9,7 @@
 //! | [`rpc`] | JSON-RPC |
 //!
 //! The binary boots it with [`serve_http`] and [`serve_rpc`]; a node without services has [`serve_monitoring`] instead of
-//! the former. It has no logic: it authenticates, validates, calls a room and renders. It may not know SQL, and it may not
+//! the former, and a process without a chain [`serve_services`] alone. It has no logic: it authenticates, validates, calls a room and renders. It may not know SQL, and it may not
 //! block the event loop: what reads disks or validates goes to blocking threads.
 
 pub mod config;
@@ -22,8 +22,9 @@ pub mod state;
 pub use config::ApiConfig;
 pub use keys::{KeyError, check_exposure, load_or_create_key};
 pub use rpc::auth::Cookie;
-pub use state::AppState;
+pub use state::{AppState, Services};
 
+use axum::Router;
 use cairn_node::Node;
 use rpc::auth::Credentials;
 use std::io;
@@ -46,23 +47,40 @@ pub enum ApiError {
 
 /// Serves HTTP until `shutdown`, then lets open requests end.
 pub async fn serve_http(listener: TcpListener, state: AppState, shutdown: CancellationToken) -> Result<(), ApiError> {
-    let address = listener.local_addr()?;
-    for (name, key) in [("the admin key", &state.config.admin_key), ("the wallet key", &state.config.wallet_key)] {
+    let services = state.services.clone();
+    let events = tokio::spawn(state.clone().publish_events());
+    let served = serve_router(listener, http::router(state), &services, shutdown).await;
+    events.abort();
+    served
+}
+
+/// Serves HTTP of a process without a chain until `shutdown`, then lets open requests end.
+pub async fn serve_services(
+    listener: TcpListener,
+    services: Services,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
+    serve_router(listener, http::services(services.clone()), &services, shutdown).await
+}
+
+async fn serve_router(
+    listener: TcpListener,
+    router: Router,
+    services: &Services,
+    shutdown: CancellationToken,
+) -> Result<(), ApiError> {
+    let (address, config) = (listener.local_addr()?, &services.config);
+    for (name, key) in [("the admin key", &config.admin_key), ("the wallet key", &config.wallet_key)] {
         if let Some(key) = key {
             check_exposure(address, name, key)?;
         }
     }
-    let closing = state.closing.clone();
-    let events = tokio::spawn(state.clone().publish_events());
-    let drain = state.config.drain();
     let close = async {
         shutdown.cancelled().await;
-        closing.cancel();
+        services.closing.cancel();
     };
-    let router = http::router(state);
-    let served = serve::serve(listener, router, shutdown.clone(), drain);
+    let served = serve::serve(listener, router, shutdown.clone(), config.drain());
     let (served, (), ()) = tokio::join!(served, close, http::metrics::upkeep(&shutdown));
-    events.abort();
     Ok(served?)
 }
 

@@ -18,18 +18,14 @@ use tokio_util::sync::CancellationToken;
 /// Requests that read the chain from disk at once.
 const READERS: usize = 256;
 
-/// The rooms and what the API keeps of its own. Cheap to clone.
+/// What needs no chain of its own: all that a stateless API process has. Cheap to clone.
 #[derive(Clone)]
-pub struct AppState(Arc<Inner>);
+pub struct Services(Arc<Shared>);
 
-/// What an [`AppState`] points to.
-pub struct Inner {
-    /// The node.
-    pub node: Arc<Node>,
+/// What a [`Services`] points to.
+pub struct Shared {
     /// The database.
     pub store: Store,
-    /// The wallet.
-    pub wallet: Arc<Wallet>,
     /// The calendar.
     pub calendar: Calendar,
     /// Settings.
@@ -38,6 +34,42 @@ pub struct Inner {
     pub(crate) closing: CancellationToken,
     pub(crate) admin_key: Option<Key>,
     pub(crate) wallet_key: Option<Key>,
+}
+
+impl Deref for Services {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl Services {
+    /// Services over a database.
+    pub fn new(store: Store, calendar: Calendar, config: ApiConfig) -> Services {
+        Services(Arc::new(Shared {
+            admin_key: config.admin_key.as_deref().map(Key::new),
+            wallet_key: config.wallet_key.as_deref().map(Key::new),
+            closing: CancellationToken::new(),
+            store,
+            calendar,
+            config,
+        }))
+    }
+}
+
+/// All rooms, and what the API keeps of its own. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Inner>);
+
+/// What an [`AppState`] points to.
+pub struct Inner {
+    /// What needs no node.
+    pub services: Services,
+    /// The node.
+    pub node: Arc<Node>,
+    /// The wallet.
+    pub wallet: Arc<Wallet>,
     pub(crate) events: EventHub,
     pub(crate) readers: Arc<Semaphore>,
 }
@@ -52,30 +84,25 @@ impl Deref for AppState {
 
 impl AppState {
     /// State over the rooms.
-    pub fn new(node: Arc<Node>, store: Store, wallet: Arc<Wallet>, calendar: Calendar, config: ApiConfig) -> AppState {
+    pub fn new(services: Services, node: Arc<Node>, wallet: Arc<Wallet>) -> AppState {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let first_id = u64::try_from(now.as_micros()).unwrap_or(0);
         AppState(Arc::new(Inner {
-            admin_key: config.admin_key.as_deref().map(Key::new),
-            wallet_key: config.wallet_key.as_deref().map(Key::new),
-            events: EventHub::new(config.max_event_clients, first_id),
+            events: EventHub::new(services.config.max_event_clients, first_id),
             readers: Arc::new(Semaphore::new(READERS)),
-            closing: CancellationToken::new(),
+            services,
             node,
-            store,
             wallet,
-            calendar,
-            config,
         }))
     }
 
     /// Follows the rooms and publishes what happens, until the servers close.
     pub(crate) async fn publish_events(self) {
         let mut node = self.node.subscribe();
-        let mut stamps = self.calendar.subscribe();
+        let mut stamps = self.services.calendar.subscribe();
         loop {
             tokio::select! {
-                () = self.closing.cancelled() => return,
+                () = self.services.closing.cancelled() => return,
                 event = node.recv() => match event {
                     Ok(event) => {
                         let (name, data) = describe(&event);
@@ -96,17 +123,29 @@ impl AppState {
     }
 }
 
-/// What health and metrics are read from: a node, and the services that stand on it, if it has any.
+/// What health and metrics are read from: a node, services, or both.
 #[derive(Clone)]
 pub(crate) struct Watched {
-    pub(crate) node: Arc<Node>,
-    pub(crate) services: Option<AppState>,
+    pub(crate) node: Option<Arc<Node>>,
+    pub(crate) services: Option<Services>,
     /// Cancelled when the servers close.
     pub(crate) closing: CancellationToken,
 }
 
+impl FromRef<AppState> for Services {
+    fn from_ref(state: &AppState) -> Services {
+        state.services.clone()
+    }
+}
+
 impl FromRef<AppState> for Watched {
     fn from_ref(state: &AppState) -> Watched {
-        Watched { node: state.node.clone(), services: Some(state.clone()), closing: state.closing.clone() }
+        Watched { node: Some(state.node.clone()), ..Watched::from_ref(&state.services) }
+    }
+}
+
+impl FromRef<Services> for Watched {
+    fn from_ref(services: &Services) -> Watched {
+        Watched { node: None, services: Some(services.clone()), closing: services.closing.clone() }
     }
 }

@@ -4,7 +4,7 @@ mod common;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use cairn_api::{ApiConfig, ApiError, AppState};
+use cairn_api::{ApiConfig, ApiError, AppState, Services};
 use common::{ADMIN_KEY, Api, WALLET_KEY, api};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -266,13 +266,8 @@ async fn keys_that_documents_print_stay_on_loopback() {
     let mut api = api().await;
     let config = ApiConfig { admin_key: Some("admin-secret".into()), ..ApiConfig::default() };
     let state = &api.state;
-    let state = AppState::new(
-        state.node.clone(),
-        state.store.clone(),
-        state.wallet.clone(),
-        api.state.calendar.clone(),
-        config,
-    );
+    let services = Services::new(state.services.store.clone(), state.services.calendar.clone(), config);
+    let state = AppState::new(services, state.node.clone(), state.wallet.clone());
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let refused = cairn_api::serve_http(listener, state.clone(), CancellationToken::new()).await;
     assert!(matches!(refused, Err(ApiError::Key(_))));

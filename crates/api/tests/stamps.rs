@@ -81,7 +81,7 @@ async fn digests_of_0_to_64_bytes_are_stamped() {
 #[tokio::test]
 async fn a_digest_that_cannot_be_kept_is_not_acknowledged() {
     let api = api().await;
-    api.state.calendar.stop().await;
+    api.state.services.calendar.stop().await;
     let bulk = stamp(&api, "application/json", json!({"text": "hello"}).to_string()).await;
     assert_eq!(bulk.header("content-type"), Some("application/problem+json"));
     for answer in [digest(&api, Some(32), None).await, bulk] {

@@ -2,8 +2,8 @@
 
 use super::problem::Problem;
 use crate::keys::Key;
-use crate::state::AppState;
-use axum::extract::FromRequestParts;
+use crate::state::Services;
+use axum::extract::{FromRef, FromRequestParts};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode};
 
@@ -27,18 +27,24 @@ fn unauthorized(detail: String) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, detail)
 }
 
-impl FromRequestParts<AppState> for Admin {
+impl<S: Send + Sync> FromRequestParts<S> for Admin
+where
+    Services: FromRef<S>,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        check(&parts.headers, state.admin_key.as_ref(), "admin").map(|()| Admin)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        check(&parts.headers, Services::from_ref(state).admin_key.as_ref(), "admin").map(|()| Admin)
     }
 }
 
-impl FromRequestParts<AppState> for WalletOwner {
+impl<S: Send + Sync> FromRequestParts<S> for WalletOwner
+where
+    Services: FromRef<S>,
+{
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        check(&parts.headers, state.wallet_key.as_ref(), "wallet").map(|()| WalletOwner)
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        check(&parts.headers, Services::from_ref(state).wallet_key.as_ref(), "wallet").map(|()| WalletOwner)
     }
 }

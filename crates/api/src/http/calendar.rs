@@ -5,9 +5,9 @@
 
 use super::metrics::HotRoute;
 use super::problem::Problem;
-use crate::state::AppState;
+use crate::state::Services;
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bitcoin::hex::FromHex;
@@ -30,7 +30,11 @@ static TIMESTAMP: LazyLock<HotRoute> = LazyLock::new(|| HotRoute::new("GET", "/t
 static TIP: LazyLock<HotRoute> = LazyLock::new(|| HotRoute::new("GET", "/tip"));
 
 /// The protocol's routes.
-pub(super) fn router() -> OpenApiRouter<AppState> {
+pub(super) fn router<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Services: FromRef<S>,
+{
     OpenApiRouter::new()
         .routes(routes!(digest))
         .routes(routes!(timestamp))
@@ -67,14 +71,14 @@ fn answer(
         (status = 400, description = "`invalid Content-Length` or `digest too long`", content_type = "text/plain"),
     )
 )]
-async fn digest(State(state): State<AppState>, request: Request) -> Response {
+async fn digest(State(services): State<Services>, request: Request) -> Response {
     let since = Instant::now();
-    let response = stamp(&state, request).await;
+    let response = stamp(&services, request).await;
     DIGEST.note(since, response.status());
     response
 }
 
-async fn stamp(state: &AppState, request: Request) -> Response {
+async fn stamp(services: &Services, request: Request) -> Response {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let Some(length) = length.and_then(|length| length.to_str().ok()?.trim().parse::<u64>().ok()) else {
         return answer(StatusCode::BAD_REQUEST, TEXT, None, "invalid Content-Length");
@@ -86,7 +90,7 @@ async fn stamp(state: &AppState, request: Request) -> Response {
         // The client broke off; nobody reads this.
         return answer(StatusCode::BAD_REQUEST, TEXT, None, "invalid Content-Length");
     };
-    match state.calendar.submit(&digest).await {
+    match services.calendar.submit(&digest).await {
         Ok(timestamp) => answer(StatusCode::OK, OCTETS, None, timestamp),
         Err(error) => Problem::from(error).into_response(),
     }
@@ -104,18 +108,18 @@ async fn stamp(state: &AppState, request: Request) -> Response {
         (status = 404, description = "Pending, with the reason, or `Not found`", content_type = "text/plain"),
     )
 )]
-async fn timestamp(State(state): State<AppState>, Path(commitment): Path<String>) -> Response {
+async fn timestamp(State(services): State<Services>, Path(commitment): Path<String>) -> Response {
     let since = Instant::now();
     let response = match Vec::from_hex(&commitment) {
-        Ok(commitment) => look_up(&state, &commitment).await,
+        Ok(commitment) => look_up(&services, &commitment).await,
         Err(_) => not_hex().await,
     };
     TIMESTAMP.note(since, response.status());
     response
 }
 
-async fn empty_timestamp(State(state): State<AppState>) -> Response {
-    look_up(&state, &[]).await
+async fn empty_timestamp(State(services): State<Services>) -> Response {
+    look_up(&services, &[]).await
 }
 
 async fn not_hex() -> Response {
@@ -123,8 +127,8 @@ async fn not_hex() -> Response {
     answer(StatusCode::BAD_REQUEST, TEXT, Some(FOR_EVER), "commitment must be hex-encoded bytes")
 }
 
-async fn look_up(state: &AppState, commitment: &[u8]) -> Response {
-    match state.calendar.timestamp(commitment).await {
+async fn look_up(services: &Services, commitment: &[u8]) -> Response {
+    match services.calendar.timestamp(commitment).await {
         Ok(Lookup::Complete(timestamp)) => answer(StatusCode::OK, OCTETS, Some(FOR_EVER), timestamp),
         Ok(Lookup::Pending(reason)) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), reason),
         Ok(Lookup::NotFound(reason)) => answer(StatusCode::NOT_FOUND, TEXT, Some(A_MINUTE), reason),
@@ -140,9 +144,9 @@ async fn look_up(state: &AppState, commitment: &[u8]) -> Response {
         (status = 404, description = "No transaction waits to be confirmed"),
     )
 )]
-async fn tip(State(state): State<AppState>) -> Response {
+async fn tip(State(services): State<Services>) -> Response {
     let since = Instant::now();
-    let response = match state.calendar.tip().await {
+    let response = match services.calendar.tip().await {
         Ok(Some(tip)) => answer(StatusCode::OK, OCTETS, Some(TEN_SECONDS), tip.to_vec()),
         Ok(None) => answer(StatusCode::NOT_FOUND, TEXT, None, ""),
         Err(error) => Problem::from(error).into_response(),

@@ -139,7 +139,7 @@ pub(crate) async fn events(State(state): State<AppState>, headers: HeaderMap) ->
         Ok(event) => render(&event),
         Err(BroadcastStreamRecvError::Lagged(count)) => missed(Some(count)),
     });
-    let closing = state.closing.clone();
+    let closing = state.services.closing.clone();
     let events =
         stream::iter(before.collect::<Vec<_>>()).chain(after).take_until(closing.cancelled_owned()).map(move |event| {
             let _held = &place;

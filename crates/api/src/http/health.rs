@@ -1,7 +1,7 @@
 //! Health: does the event loop answer, and may traffic come?
 
 use super::problem::Problem;
-use crate::state::{AppState, Watched};
+use crate::state::{Services, Watched};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -56,24 +56,31 @@ pub struct Health {
     status: &'static str,
     /// Version of the program.
     version: &'static str,
-    /// `main`, `test4`, `signet` or `regtest`.
-    network: &'static str,
+    /// `main`, `test4`, `signet` or `regtest`; none for a process without a chain, like what follows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<&'static str>,
     /// Height of the tip.
-    height: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    height: Option<u32>,
     /// Hash of the tip.
-    tip: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tip: Option<String>,
     /// Seconds since the node was opened.
-    uptime_seconds: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uptime_seconds: Option<u64>,
     /// What was looked at.
     checks: Vec<Check>,
 }
 
 async fn checks(watched: &Watched) -> Vec<Check> {
-    let node = &watched.node;
-    let network = node.network_summary().await;
-    let mut checks = vec![best_header(node, network.as_ref()), tip_age(node)];
-    if node.networking().is_some_and(|networking| networking.given_peers) {
-        checks.insert(0, peers_check(network.as_ref()));
+    let mut checks = Vec::new();
+    if let Some(node) = &watched.node {
+        let network = node.network_summary().await;
+        if node.networking().is_some_and(|networking| networking.given_peers) {
+            checks.push(peers_check(network.as_ref()));
+        }
+        checks.push(best_header(node, network.as_ref()));
+        checks.push(tip_age(node));
     }
     if let Some(services) = &watched.services {
         checks.insert(0, database(services).await);
@@ -82,7 +89,7 @@ async fn checks(watched: &Watched) -> Vec<Check> {
     checks
 }
 
-async fn database(services: &AppState) -> Check {
+async fn database(services: &Services) -> Check {
     match tokio::time::timeout(DATABASE_TIMEOUT, services.store.ping()).await {
         Ok(Ok(())) => Check { name: "database", ok: true, detail: "the database answers".into() },
         Ok(Err(error)) => Check { name: "database", ok: false, detail: error.to_string() },
@@ -165,15 +172,15 @@ pub(crate) async fn ready(State(watched): State<Watched>) -> Result<Json<Ready>,
 #[utoipa::path(get, path = "/api/health", tag = "health", responses((status = 200, body = Health)))]
 pub(crate) async fn health(State(watched): State<Watched>) -> Json<Health> {
     let checks = checks(&watched).await;
-    let node = &watched.node;
-    let tip = node.chain.tip();
+    let node = watched.node.as_deref();
+    let tip = node.map(|node| node.chain.tip());
     Json(Health {
         status: if checks.iter().all(|check| check.ok) { "ready" } else { "not_ready" },
         version: env!("CARGO_PKG_VERSION"),
-        network: crate::rpc::chain_name(node.chain.params().network),
-        height: tip.height,
-        tip: tip.hash.to_string(),
-        uptime_seconds: node.uptime().as_secs(),
+        network: node.map(|node| crate::rpc::chain_name(node.chain.params().network)),
+        height: tip.as_ref().map(|tip| tip.height),
+        tip: tip.map(|tip| tip.hash.to_string()),
+        uptime_seconds: node.map(|node| node.uptime().as_secs()),
         checks,
     })
 }

@@ -14,7 +14,7 @@ const HEADERS: [(HeaderName, &str); 2] = [(header::CACHE_CONTROL, "public, max-a
 
 /// The page or the numbers.
 pub(crate) async fn index(State(state): State<AppState>, headers: HeaderMap) -> Result<Response, Problem> {
-    let stats = state.calendar.stats().await?;
+    let stats = state.services.calendar.stats().await?;
     let chain = &state.node.chain;
     let tip = chain.tip();
     let network = chain_name(chain.params().network);

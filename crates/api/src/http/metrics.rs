@@ -10,6 +10,7 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cairn_chain::BLOCK_CONNECT_SECONDS;
+use cairn_node::Node;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use std::sync::OnceLock;
@@ -139,7 +140,20 @@ pub(crate) async fn metrics(State(watched): State<Watched>) -> Response {
     let Some(recorder) = recorder() else {
         return Problem::unavailable("another part of this process collects the metrics").into_response();
     };
-    let node = &watched.node;
+    if let Some(node) = &watched.node {
+        set_chain_gauges(node).await;
+    }
+    if let Some(services) = &watched.services {
+        let (open, idle) = services.store.connections();
+        gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
+        gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
+        super::stamps::set_gauges(services).await;
+    }
+    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], recorder.render()).into_response()
+}
+
+/// Gauges of a node.
+async fn set_chain_gauges(node: &Node) {
     let tip = node.chain.tip();
     gauge!("cairn_chain_height").set(tip.height);
     gauge!("cairn_chain_tip_age_seconds").set(node.now().saturating_sub(tip.header.time));
@@ -156,13 +170,6 @@ pub(crate) async fn metrics(State(watched): State<Watched>) -> Response {
     let mempool = node.mempool.info();
     gauge!("cairn_mempool_bytes").set(count(mempool.usage));
     gauge!("cairn_mempool_transactions").set(count(mempool.size));
-    if let Some(services) = &watched.services {
-        let (open, idle) = services.store.connections();
-        gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
-        gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
-        super::stamps::set_gauges(services).await;
-    }
-    ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], recorder.render()).into_response()
 }
 
 /// A count as a gauge's value; exact up to 2^32, which no count here reaches.

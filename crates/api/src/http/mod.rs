@@ -37,9 +37,10 @@ mod upload;
 pub mod verify;
 pub mod wallet;
 
-use crate::state::{AppState, Watched};
+use crate::config::ApiConfig;
+use crate::state::{AppState, Services, Watched};
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request};
+use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
@@ -91,12 +92,35 @@ impl MakeRequestId for Ids {
     }
 }
 
-/// Every documented route but the streams, and the document.
-fn api() -> OpenApiRouter<AppState> {
+/// Routes that need no chain, and the document that all are written into.
+fn service_routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Services: FromRef<S>,
+    Watched: FromRef<S>,
+{
     OpenApiRouter::with_openapi(openapi::Frame::openapi())
         .routes(routes!(health::health))
         .routes(routes!(health::live))
         .routes(routes!(health::ready))
+        .routes(routes!(stamps::status))
+        .routes(routes!(stamps::proof))
+        .route("/health", get(health::health))
+        .route("/metrics", get(metrics::metrics))
+}
+
+/// Those of them that may take longer than an ordinary request.
+fn long_service_routes<S>() -> OpenApiRouter<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Services: FromRef<S>,
+{
+    OpenApiRouter::new().routes(routes!(submit::stamp))
+}
+
+/// Routes that read or change the chain.
+fn chain_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
         .routes(routes!(chain::blockchain))
         .routes(routes!(chain::blocks))
         .routes(routes!(chain::block))
@@ -105,8 +129,6 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(peers::peers, peers::add))
         .routes(routes!(peers::remove))
         .routes(routes!(search::search))
-        .routes(routes!(stamps::status))
-        .routes(routes!(stamps::proof))
         .routes(routes!(verify::verify))
         .routes(routes!(wallet::wallets))
         .routes(routes!(wallet::addresses, wallet::new_address))
@@ -116,36 +138,46 @@ fn api() -> OpenApiRouter<AppState> {
         .routes(routes!(admin::mining))
         .routes(routes!(admin::set_share))
         .routes(routes!(admin::stop))
+        .route("/", get(index::index))
 }
 
-/// Routes that may take longer than an ordinary request: streams, uploads, mining.
-fn long_running() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(events::events))
-        .routes(routes!(submit::stamp))
-        .routes(routes!(admin::start))
-        .routes(routes!(admin::generate))
+/// Those of them that may take longer: streams, mining.
+fn long_chain_routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(events::events)).routes(routes!(admin::start)).routes(routes!(admin::generate))
 }
 
 /// The whole HTTP interface.
 pub fn router(state: AppState) -> Router {
+    let ordinary = service_routes().merge(chain_routes());
+    let long = long_service_routes().merge(long_chain_routes());
+    assembled(ordinary, long, &state.services.config).with_state(state)
+}
+
+/// The HTTP interface of a process without a chain.
+pub fn services(services: Services) -> Router {
+    assembled(service_routes(), long_service_routes(), &services.config).with_state(services)
+}
+
+/// Routes with their document and with what every request passes through.
+fn assembled<S>(ordinary: OpenApiRouter<S>, long: OpenApiRouter<S>, config: &ApiConfig) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Services: FromRef<S>,
+{
     // Counters that are made before the recorder count into nothing.
     let _ = metrics::recorder();
-    let limit = state.config.request_timeout();
-    let (ordinary, mut document) = api().split_for_parts();
-    let (long, more) = long_running().split_for_parts();
+    let limit = config.request_timeout();
+    let (ordinary, mut document) = ordinary.split_for_parts();
+    let (long, more) = long.split_for_parts();
     document.merge(more);
     let (hot, more) = calendar::router().split_for_parts();
     document.merge(more);
 
     let ordinary = ordinary
-        .route("/", get(index::index))
-        .route("/health", get(health::health))
-        .route("/metrics", get(metrics::metrics))
         .merge(openapi::router(document))
-        .layer(DefaultBodyLimit::max(state.config.max_body_bytes))
+        .layer(DefaultBodyLimit::max(config.max_body_bytes))
         .layer(from_fn(move |request: Request, next: Next| problem::time_out(limit, request, next)));
-    wrapped(ordinary.merge(long)).merge(hot.method_not_allowed_fallback(problem::method_not_allowed)).with_state(state)
+    wrapped(ordinary.merge(long)).merge(hot.method_not_allowed_fallback(problem::method_not_allowed))
 }
 
 /// Health and metrics of a node without services: all the HTTP that it has.
@@ -157,7 +189,7 @@ pub fn monitoring(node: Arc<Node>, closing: CancellationToken) -> Router {
         .route("/api/health/live", get(health::live))
         .route("/api/health/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics));
-    wrapped(routes).with_state(Watched { node, services: None, closing })
+    wrapped(routes).with_state(Watched { node: Some(node), services: None, closing })
 }
 
 /// What every request passes through, those of the calendar excepted.

@@ -60,7 +60,7 @@ pub(crate) async fn search(
     let found = blocking(&state, move |state| in_chain(state, &text)).await?.map_err(|e| Problem::internal(&e))?;
     results.extend(found);
     if let Ok(digest) = Vec::<u8>::from_hex(&query)
-        && super::stamps::is_known(&state, &digest).await?
+        && super::stamps::is_known(&state.services, &digest).await?
     {
         results.push(SearchResult { kind: "stamp", href: format!("/api/v1/stamps/{query}"), id: query.clone() });
     }

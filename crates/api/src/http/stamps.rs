@@ -3,7 +3,7 @@
 use super::health::Check;
 use super::metrics::count;
 use super::problem::{ApiPath, Problem};
-use crate::state::AppState;
+use crate::state::Services;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -180,11 +180,11 @@ fn not_stamped(digest: &str) -> Problem {
     )
 )]
 pub(crate) async fn status(
-    State(state): State<AppState>,
+    State(services): State<Services>,
     ApiPath(text): ApiPath<String>,
 ) -> Result<Json<StampView>, Problem> {
     let digest = parse_digest(&text, None)?;
-    let status = state.calendar.status(&digest).await?.ok_or_else(|| not_stamped(&text))?;
+    let status = services.calendar.status(&digest).await?.ok_or_else(|| not_stamped(&text))?;
     Ok(Json(view(&digest, &status)))
 }
 
@@ -204,7 +204,7 @@ pub(crate) async fn status(
     )
 )]
 pub(crate) async fn proof(
-    State(state): State<AppState>,
+    State(services): State<Services>,
     ApiPath(text): ApiPath<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -217,7 +217,7 @@ pub(crate) async fn proof(
             digest.len()
         )));
     }
-    let timestamp = state.calendar.proof(&digest).await?.ok_or_else(|| not_stamped(&text))?;
+    let timestamp = services.calendar.proof(&digest).await?.ok_or_else(|| not_stamped(&text))?;
     let vary = (header::VARY, HeaderValue::from_static("Accept"));
     if bare {
         let kind = (header::CONTENT_TYPE, HeaderValue::from_static(BARE_TIMESTAMP));
@@ -233,14 +233,14 @@ pub(crate) async fn proof(
 }
 
 /// Whether a digest was stamped here.
-pub(super) async fn is_known(state: &AppState, digest: &[u8]) -> Result<bool, Problem> {
+pub(super) async fn is_known(services: &Services, digest: &[u8]) -> Result<bool, Problem> {
     let found = digest.len() <= MAX_DIGEST && !digest.is_empty();
-    Ok(found && state.calendar.status(digest).await?.is_some())
+    Ok(found && services.calendar.status(digest).await?.is_some())
 }
 
 /// Whether stamping goes on.
-pub(super) async fn readiness(state: &AppState) -> Check {
-    match state.calendar.stats().await {
+pub(super) async fn readiness(services: &Services) -> Check {
+    match services.calendar.stats().await {
         Ok(stats) => match stats.stalled {
             Some(why) => Check::new("stamping", false, why),
             None => Check::new("stamping", true, format!("{} digests wait for a block", stats.pending)),
@@ -250,8 +250,8 @@ pub(super) async fn readiness(state: &AppState) -> Check {
 }
 
 /// The stamps' gauges.
-pub(super) async fn set_gauges(state: &AppState) {
-    if let Ok(stats) = state.calendar.stats().await {
+pub(super) async fn set_gauges(services: &Services) {
+    if let Ok(stats) = services.calendar.stats().await {
         let pending = usize::try_from(stats.pending).unwrap_or(usize::MAX);
         let age = usize::try_from(stats.oldest_pending_seconds.unwrap_or(0)).unwrap_or(usize::MAX);
         metrics::gauge!("cairn_stamps_pending").set(count(pending));

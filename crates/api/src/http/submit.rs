@@ -3,7 +3,7 @@
 use super::problem::Problem;
 use super::stamps::{SHA256_LENGTH, parse_digest, proof_of, state_of};
 use super::upload::{Hashed, hash_body, hash_form, read_limited};
-use crate::state::AppState;
+use crate::state::Services;
 use axum::Json;
 use axum::extract::{FromRequest as _, Multipart, Request, State};
 use axum::http::{StatusCode, header};
@@ -100,10 +100,10 @@ fn check_count(count: usize, limit: usize) -> Result<(), Problem> {
     )
 )]
 pub(crate) async fn stamp(
-    State(state): State<AppState>,
+    State(services): State<Services>,
     request: Request,
 ) -> Result<(StatusCode, Json<Stamped>), Problem> {
-    let config = &state.config;
+    let config = &services.config;
     let idle = config.upload_idle();
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -119,7 +119,7 @@ pub(crate) async fn stamp(
                     for (index, text) in digests.iter().enumerate() {
                         all.push(&parse_digest(text, Some(index))?);
                     }
-                    return bulk(&state, all).await;
+                    return bulk(&services, all).await;
                 }
                 (None, Some(text)) => {
                     vec![Hashed { name: None, digest: Sha256::digest(&text).into(), size: text.len() as u64 }]
@@ -140,13 +140,13 @@ pub(crate) async fn stamp(
                 .with("index", index));
             }
             check_count(body.len() / SHA256_LENGTH, config.max_bulk_digests)?;
-            return bulk(&state, body.chunks_exact(SHA256_LENGTH).collect()).await;
+            return bulk(&services, body.chunks_exact(SHA256_LENGTH).collect()).await;
         }
         "application/octet-stream" => {
             vec![hash_body(request.into_body(), idle).await?]
         }
         "multipart/form-data" => {
-            let form = Multipart::from_request(request, &state)
+            let form = Multipart::from_request(request, &services)
                 .await
                 .map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
             let files = hash_form(form, idle).await?;
@@ -167,21 +167,21 @@ pub(crate) async fn stamp(
     };
     let digests = files.iter().map(|file| file.digest.as_slice()).collect();
     let stamps = files.into_iter().map(|file| StampedItem::new(&file.digest, Some((file.name, file.size)))).collect();
-    submit(&state, digests, stamps).await
+    submit(&services, digests, stamps).await
 }
 
 async fn submit(
-    state: &AppState,
+    services: &Services,
     digests: Digests,
     stamps: Vec<StampedItem>,
 ) -> Result<(StatusCode, Json<Stamped>), Problem> {
-    let receipt = state.calendar.submit_bulk(digests).await?;
+    let receipt = services.calendar.submit_bulk(digests).await?;
     let commitments = receipt.commitments.iter().map(|commitment| commitment.to_lower_hex_string()).collect();
     Ok((StatusCode::CREATED, Json(Stamped { accepted: receipt.count, commitments, stamps })))
 }
 
-async fn bulk(state: &AppState, digests: Digests) -> Result<(StatusCode, Json<Stamped>), Problem> {
+async fn bulk(services: &Services, digests: Digests) -> Result<(StatusCode, Json<Stamped>), Problem> {
     let listed = if digests.len() > LISTED { 0 } else { digests.len() };
     let stamps = digests.iter().take(listed).map(|digest| StampedItem::new(digest, None)).collect();
-    submit(state, digests, stamps).await
+    submit(services, digests, stamps).await
 }

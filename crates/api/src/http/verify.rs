@@ -156,7 +156,7 @@ pub(crate) async fn verify(
 ) -> Result<Json<Verification>, Problem> {
     let content_type = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let idle = state.config.upload_idle();
+    let idle = state.services.config.upload_idle();
     let (proof, digest) = match essence.as_str() {
         "application/json" => {
             // Base64 is a third longer.

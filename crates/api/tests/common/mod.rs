@@ -3,7 +3,7 @@
 
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
-use cairn_api::{ApiConfig, AppState};
+use cairn_api::{ApiConfig, AppState, Services};
 use cairn_node::{Node, NodeConfig};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
 use cairn_store::{Store, StoreOptions};
@@ -86,7 +86,7 @@ impl Api {
 
     /// Digests that no block has.
     pub async fn pending(&self) -> u64 {
-        self.state.calendar.stats().await.expect("the database answers").pending
+        self.state.services.calendar.stats().await.expect("the database answers").pending
     }
 
     /// Mines blocks to the wallet, and brings it to the tip.
@@ -99,7 +99,7 @@ impl Api {
     /// Something that stamps when it is told to.
     pub fn stamper(&self) -> Stamper {
         let config = StamperConfig { gather: Duration::ZERO, ..StamperConfig::new(Duration::ZERO) };
-        Stamper::new(self.state.calendar.clone(), self.state.node.clone(), self.state.wallet.clone(), config)
+        Stamper::new(self.state.services.calendar.clone(), self.state.node.clone(), self.state.wallet.clone(), config)
     }
 }
 
@@ -118,6 +118,6 @@ pub async fn api() -> Api {
         max_bulk_digests: 100,
         ..ApiConfig::default()
     };
-    let state = AppState::new(node, store, Arc::new(wallet), calendar, config);
+    let state = AppState::new(Services::new(store, calendar, config), node, Arc::new(wallet));
     Api { router: cairn_api::http::router(state.clone()), state, _dir: dir }
 }

@@ -96,7 +96,12 @@ impl Services {
         let (closing, closed) = watch::channel(false);
         let follower = tokio::spawn(follow(node.clone(), wallet.clone(), source, stamper.waker()));
         let stamper = tokio::spawn(stamper.run(closed));
-        Ok(Services { state: AppState::new(node.clone(), store, wallet, calendar, api), stamper, follower, closing })
+        Ok(Services {
+            state: AppState::new(cairn_api::Services::new(store, calendar, api), node.clone(), wallet),
+            stamper,
+            follower,
+            closing,
+        })
     }
 
     /// Stops what writes to the database; the node may still be read.
@@ -105,12 +110,12 @@ impl Services {
         self.closing.send_replace(true);
         // A stamper that panicked has been reported by its own stack trace; its state is in the database.
         let _ = (&mut self.stamper).await;
-        self.state.calendar.stop().await;
+        self.state.services.calendar.stop().await;
     }
 
     /// Closes the database.
     pub(crate) async fn close(self) {
-        self.state.store.close().await;
+        self.state.services.store.close().await;
     }
 }
 
