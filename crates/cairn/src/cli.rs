@@ -1,6 +1,6 @@
 //! The command line: what `cairn --help` prints.
 
-use crate::commands::{info, node, signet, stamp, up, upgrade, verify};
+use crate::commands::{api, info, node, signet, stamp, up, upgrade, verify};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -38,6 +38,8 @@ pub(crate) enum Command {
     Up(up::Args),
     /// One node: a chain with its JSON-RPC; on request a miner, a web server, or both
     Node(node::Args),
+    /// The HTTP API without a chain, as many processes of it as are needed, over one database
+    Api(api::Args),
     Stamp(stamp::Args),
     Upgrade(upgrade::Args),
     Verify(verify::Args),

@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         cli::Command::Up(args) => commands::up::run(&cli.global, args),
         cli::Command::Node(args) => commands::node::run(&cli.global, args),
+        cli::Command::Api(args) => commands::api::run(&cli.global, args),
         cli::Command::Stamp(args) => commands::stamp::run(args),
         cli::Command::Upgrade(args) => commands::upgrade::run(args),
         cli::Command::Verify(args) => commands::verify::run(args),

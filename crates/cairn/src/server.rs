@@ -8,6 +8,7 @@
 //! | `progress` | what the terminal shows while the chain catches up |
 //! | `listeners` | addresses |
 //! | `snapshot` | beginning with a snapshot of the coins |
+//! | `stateless` | a process of the HTTP API without a chain |
 //! | `signals` | what ends the process |
 
 mod chain;
@@ -17,6 +18,7 @@ mod progress;
 mod services;
 mod signals;
 mod snapshot;
+mod stateless;
 
 use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved};
@@ -29,6 +31,7 @@ use listeners::Listener;
 pub(crate) use mining::{SIGNET_BLOCK_TIME, pace};
 use services::{Accounts, Services};
 use signals::signal;
+pub(crate) use stateless::StatelessServer;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
-//! What `cairn up` and `cairn node` share: their flags, the process around a server, and what it prints when it is ready.
+//! What the serving commands share: the flags of those that keep a chain, the process around a server, and what it prints
+//! when it is ready.
 
 use crate::cli::Global;
 use crate::error::CliError;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 
 /// Flags of every command that keeps a chain.
 #[derive(Debug, clap::Args)]
@@ -102,6 +103,31 @@ pub(crate) fn serve(
     greeting: impl FnOnce(&Server) -> String,
 ) -> Result<ExitCode, CliError> {
     let pace = server::pace(&resolved.settings)?;
+    // A server of many clients has a thread a core. A node has few, and its calls run on blocking threads: one thread,
+    // which is there anyway, moves their bytes.
+    let threads = if role.web { Threads::OneACore } else { Threads::One };
+    run(resolved, threads, async {
+        let server = Server::start(resolved, role, pace).await?;
+        println!("{}", greeting(&server));
+        server.run().await
+    })
+}
+
+/// Threads of a process's event loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// The main thread.
+    One,
+    /// As many as there are cores.
+    OneACore,
+}
+
+/// Runs a process that serves: its log, its allocator and its event loop.
+pub(crate) fn run(
+    resolved: &Resolved,
+    threads: Threads,
+    process: impl Future<Output = Result<(), CliError>>,
+) -> Result<ExitCode, CliError> {
     crate::logging::start(&resolved.settings.log)?;
     // Memory that a load leaves unused goes back to the system though nobody allocates any more.
     let background = || {
@@ -111,23 +137,17 @@ pub(crate) fn serve(
     if let Err(error) = background() {
         tracing::warn!(%error, "the allocator keeps the memory of a load until the next one");
     }
-    let runtime = runtime(role).map_err(|error| CliError::failed(format!("the runtime did not start: {error}")))?;
-    let result = runtime.block_on(async {
-        let server = Server::start(resolved, role, pace).await?;
-        println!("{}", greeting(&server));
-        server.run().await
-    });
+    let mut builder = match threads {
+        Threads::One => Builder::new_current_thread(),
+        Threads::OneACore => Builder::new_multi_thread(),
+    };
+    // A blocking thread that is not used goes after this, and its stack with it.
+    let runtime = builder.enable_all().thread_keep_alive(Duration::from_secs(2)).build();
+    let runtime = runtime.map_err(|error| CliError::failed(format!("the runtime did not start: {error}")))?;
+    let result = runtime.block_on(process);
     // Whatever still blocks has nothing to say any more: the rooms are closed.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result.map(|()| ExitCode::SUCCESS)
-}
-
-/// A server of many clients has a thread a core. A node has few, and its calls run on blocking threads: one thread, which
-/// is there anyway, moves their bytes.
-fn runtime(role: Role) -> std::io::Result<Runtime> {
-    let mut builder = if role.web { Builder::new_multi_thread() } else { Builder::new_current_thread() };
-    // A blocking thread that is not used goes after this, and its stack with it.
-    builder.enable_all().thread_keep_alive(Duration::from_secs(2)).build()
 }
 
 /// Where a server is and what it does.

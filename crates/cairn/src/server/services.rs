@@ -33,8 +33,7 @@ pub(crate) struct Accounts {
 impl Accounts {
     pub(crate) async fn open(resolved: &Resolved) -> Result<Accounts, CliError> {
         let settings = &resolved.settings;
-        let url = resolved.database_url();
-        let store = Store::open(&url, &store_options(&url)).await.map_err(CliError::failed)?;
+        let store = open_store(resolved).await?;
         let passphrase = settings.wallet.passphrase.clone().map(Passphrase::new).transpose();
         let passphrase = passphrase.map_err(CliError::failed)?;
         let (wallet, words) = Wallet::open_or_create(&store, WALLET, settings.network.network(), passphrase)
@@ -76,18 +75,11 @@ impl Services {
         let source: Arc<dyn ChainSource> = node.clone();
         sync_wallet(&wallet, &source).await?;
 
-        let confirmations = match settings.network {
-            NetworkName::Regtest => 1,
-            _ => 6,
-        };
-        let calendar_config = CalendarConfig {
-            uri: resolved.public_url(http),
-            confirmations: settings.stamp.confirmations.unwrap_or(confirmations),
-        };
         // Who holds the directory's lock is the only one with its name.
         let instance = resolved.network_dir().join("instance");
         let name = cairn_api::load_or_create_key(&instance).map_err(CliError::failed)?;
-        let calendar = Calendar::start_as(store.clone(), calendar_config, name).await.map_err(CliError::failed)?;
+        let calendar =
+            Calendar::start_as(store.clone(), calendar_config(resolved, http), name).await.map_err(CliError::failed)?;
         let mut stamper_config = StamperConfig::new(block_time);
         if let Some(seconds) = settings.stamp.gather {
             stamper_config.gather = gather_time(seconds)?;
@@ -116,6 +108,25 @@ impl Services {
     /// Closes the database.
     pub(crate) async fn close(self) {
         self.state.services.store.close().await;
+    }
+}
+
+/// The database that the settings name.
+pub(super) async fn open_store(resolved: &Resolved) -> Result<Store, CliError> {
+    let url = resolved.database_url();
+    Store::open(&url, &store_options(&url)).await.map_err(CliError::failed)
+}
+
+/// The calendar of an HTTP API at `http`.
+pub(super) fn calendar_config(resolved: &Resolved, http: SocketAddr) -> CalendarConfig {
+    let settings = &resolved.settings;
+    let confirmations = match settings.network {
+        NetworkName::Regtest => 1,
+        _ => 6,
+    };
+    CalendarConfig {
+        uri: resolved.public_url(http),
+        confirmations: settings.stamp.confirmations.unwrap_or(confirmations),
     }
 }
 
