@@ -5,6 +5,7 @@
 use crate::harness::{Server, free_port};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -30,7 +31,8 @@ struct State {
     stopped: bool,
     /// Bytes that still pass from the server to who connected; none: all.
     budget: Option<usize>,
-    streams: Vec<TcpStream>,
+    /// Of connections that go on, by the number of the writer.
+    streams: HashMap<u64, TcpStream>,
 }
 
 #[derive(Debug)]
@@ -57,11 +59,12 @@ impl Link {
     pub(crate) fn with_quality(to: &Server, quality: Quality, seed: u64) -> Link {
         let address = format!("127.0.0.1:{}", free_port());
         let listener = TcpListener::bind(&address).expect("the port is free");
-        let state = State { cut: false, stopped: false, budget: None, streams: Vec::new() };
+        let state = State { cut: false, stopped: false, budget: None, streams: HashMap::new() };
         let control = Arc::new(Control { state: Mutex::new(state), changed: Condvar::new() });
         let (target, accepting) = (to.p2p, control.clone());
         std::thread::spawn(move || {
             let mut rng = StdRng::seed_from_u64(seed);
+            let mut writers = 0..;
             for near in listener.incoming().flatten() {
                 if accepting.state.lock().unwrap().stopped {
                     return;
@@ -70,12 +73,16 @@ impl Link {
                 let Ok(far) = TcpStream::connect(target) else { continue };
                 for (from, to, down) in [(&near, &far, false), (&far, &near, true)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    accepting.state.lock().unwrap().streams.push(to.try_clone().unwrap());
+                    let writer = writers.next().unwrap();
+                    accepting.state.lock().unwrap().streams.insert(writer, to.try_clone().unwrap());
                     let (sender, receiver) = sync_channel(64);
                     let rng = StdRng::seed_from_u64(rng.random());
                     std::thread::spawn(move || read(from, quality, rng, &sender));
                     let control = accepting.clone();
-                    std::thread::spawn(move || write(to, &receiver, &control, down));
+                    std::thread::spawn(move || {
+                        write(to, &receiver, &control, down);
+                        control.state.lock().unwrap().streams.remove(&writer);
+                    });
                 }
             }
         });
@@ -112,7 +119,7 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.set(|state| {
             state.stopped = true;
-            for stream in state.streams.drain(..) {
+            for (_, stream) in state.streams.drain() {
                 let _ = stream.shutdown(Shutdown::Both);
             }
         });
