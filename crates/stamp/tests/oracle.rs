@@ -38,10 +38,11 @@ struct Python {
 impl Python {
     /// Starts it; nothing if there is none that has the package.
     fn start() -> Option<Self> {
+        let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo tells tests where their crate is");
         let installed = std::env::home_dir().map(|home| home.join(".cache/cairn/python/bin/python3"));
         let found = [Some(PathBuf::from("python3")), installed].into_iter().flatten().find_map(|python| {
             let mut child = Command::new(python)
-                .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle.py"))
+                .arg(Path::new(&here).join("tests/oracle.py"))
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

@@ -2,7 +2,8 @@ use super::*;
 use std::path::Path;
 
 fn example(name: &str) -> DetachedTimestampFile {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/vectors/opentimestamps");
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo tells tests where their crate is");
+    let folder = Path::new(&here).join("../../tests/vectors/opentimestamps");
     DetachedTimestampFile::from_bytes(&std::fs::read(folder.join(name)).unwrap()).unwrap()
 }
 

@@ -10,9 +10,11 @@ static SOURCES: LazyLock<PathBuf> = LazyLock::new(|| package("libbitcoinkernel-s
 
 /// The directory of a package that the workspace depends on, wherever cargo keeps it.
 pub(crate) fn package(name: &str) -> PathBuf {
+    // Asked for when it runs: another clone may have built it into a target directory that both share.
+    let here = std::env::var("CARGO_MANIFEST_DIR").expect("cargo tells tests where their crate is");
     let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--all-features", "--format-version", "1", "--manifest-path"])
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .args(["metadata", "--all-features", "--format-version", "1"])
+        .current_dir(here)
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
