@@ -10,6 +10,7 @@
 //! | [`wallet`] | keys, coins and transactions of the wallets |
 //! | [`stamps`] | the calendar's journal, the stamping rounds and their transactions |
 //! | [`stamp_index`] | sorted runs that find a digest's batch |
+//! | [`tasks`] | work that is queued, claimed and acknowledged |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
 //!
@@ -29,6 +30,7 @@ pub mod options;
 pub mod stamp_index;
 pub mod stamps;
 mod store;
+pub mod tasks;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod value;

@@ -25,8 +25,12 @@ macro_rules! migration {
 }
 
 /// In ascending order of version.
-const MIGRATIONS: &[Migration] =
-    &[migration!(1, "0001_base"), migration!(2, "0002_stamps"), migration!(200, "0200_wallet")];
+const MIGRATIONS: &[Migration] = &[
+    migration!(1, "0001_base"),
+    migration!(2, "0002_stamps"),
+    migration!(3, "0003_tasks"),
+    migration!(200, "0200_wallet"),
+];
 
 /// Serialises migrations of processes that start together; any number that nothing else of ours uses.
 const POSTGRES_LOCK: &str = "SELECT pg_advisory_xact_lock(4918061203749)";

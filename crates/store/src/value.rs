@@ -17,6 +17,25 @@ pub(crate) enum Value {
     Bytes(Option<Vec<u8>>),
     /// `TEXT`.
     Text(Option<String>),
+    /// `BIGINT[]` in PostgreSQL; in SQLite a JSON text for `json_each`, as the next two.
+    Ints(Vec<i64>),
+    /// `TEXT[]`.
+    Texts(Vec<Option<String>>),
+    /// `BYTEA[]`; hex in SQLite.
+    Blobs(Vec<Option<Vec<u8>>>),
+}
+
+/// A list as SQLite's `json_each` takes it.
+fn as_json<T: serde::Serialize>(list: &[T]) -> String {
+    serde_json::to_string(list).expect("numbers and texts are JSON")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all");
+        text
+    })
 }
 
 macro_rules! value_from {
@@ -95,6 +114,11 @@ pub(crate) fn sqlite_query(sql: &'static str, args: Vec<Value>) -> Query<'static
             Value::Int(value) => query.bind(value),
             Value::Bytes(value) => query.bind(value),
             Value::Text(value) => query.bind(value),
+            Value::Ints(list) => query.bind(as_json(&list)),
+            Value::Texts(list) => query.bind(as_json(&list)),
+            Value::Blobs(list) => {
+                query.bind(as_json(&list.iter().map(|bytes| bytes.as_deref().map(hex)).collect::<Vec<_>>()))
+            }
         };
     }
     query
@@ -108,6 +132,9 @@ pub(crate) fn postgres_query(sql: &'static str, args: Vec<Value>) -> Query<'stat
             Value::Int(value) => query.bind(value),
             Value::Bytes(value) => query.bind(value),
             Value::Text(value) => query.bind(value),
+            Value::Ints(list) => query.bind(list),
+            Value::Texts(list) => query.bind(list),
+            Value::Blobs(list) => query.bind(list),
         };
     }
     query

@@ -1,0 +1,135 @@
+//! Out of a queue.
+
+use super::{Claimed, PRIORITIES, now, types};
+use crate::{
+    Dialect, Store, StoreError, Transaction,
+    value::{Row, args},
+};
+
+// `ANY (ARRAY(…))` and not `IN (…)`: the list is made once. The lateral subquery stops at the first priority that has enough,
+// so that no more rows are locked than are claimed.
+const CLAIM_POSTGRES: &str = concat!(
+    "UPDATE tasks SET status = 'running', worker = $1, claims = claims + 1, attempts = attempts + 1, started_at = ",
+    now!(postgres),
+    " WHERE id = ANY (ARRAY(SELECT due.id FROM generate_series(0, 3) AS p (priority) CROSS JOIN LATERAL \
+     (SELECT id FROM tasks WHERE queue = $2 AND priority = p.priority AND status IN ('queued', 'failed') AND run_at <= ",
+    now!(postgres),
+    " ORDER BY run_at, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS due \
+     WHERE EXISTS (SELECT 1 FROM workers WHERE name = $1 AND expires_at > ",
+    now!(postgres),
+    ") AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $2 AND (paused = 1 OR (concurrency IS NOT NULL AND $4 = 0))) \
+     LIMIT $3)) RETURNING id, claims, type, payload, input, attempts, max_attempts, priority, run_at"
+);
+const CLAIM_SQLITE: &str = concat!(
+    "UPDATE tasks SET status = 'running', worker = $1, claims = claims + 1, attempts = attempts + 1, started_at = ",
+    now!(sqlite),
+    " WHERE id IN (SELECT id FROM tasks WHERE queue = $2 AND priority = $5 AND status IN ('queued', 'failed') \
+     AND run_at <= ",
+    now!(sqlite),
+    " AND EXISTS (SELECT 1 FROM workers WHERE name = $1 AND expires_at > ",
+    now!(sqlite),
+    ") AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $2 AND (paused = 1 OR (concurrency IS NOT NULL AND $4 = 0))) \
+     ORDER BY run_at, id LIMIT $3) \
+     RETURNING id, claims, type, payload, input, attempts, max_attempts, priority, run_at"
+);
+const LIMITED_SQLITE: &str =
+    "SELECT concurrency FROM queues WHERE name = $1 AND paused = 0 AND concurrency IS NOT NULL";
+const LIMITED_POSTGRES: &str =
+    "SELECT concurrency FROM queues WHERE name = $1 AND paused = 0 AND concurrency IS NOT NULL FOR UPDATE";
+const RUNNING: &str = "SELECT count(*) FROM tasks WHERE queue = $1 AND status = 'running'";
+const NEXT: &str = "SELECT run_at FROM tasks WHERE queue = $1 AND priority = $2 AND status IN ('queued', 'failed') \
+     AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $1 AND paused = 1) ORDER BY run_at LIMIT 1";
+
+fn claimed(row: &Row) -> Result<((i64, i64), Claimed), StoreError> {
+    let claimed = Claimed {
+        id: types::id(row, 0)?,
+        claim: row.get(1)?,
+        task_type: row.get(2)?,
+        payload: types::json(&row.get::<String>(3)?)?,
+        input: row.get(4)?,
+        attempt: row.get_uint(5)?,
+        max_attempts: row.get_uint(6)?,
+    };
+    Ok(((row.get(7)?, row.get(8)?), claimed))
+}
+
+impl Transaction {
+    /// Up to `limit` due tasks of a queue for a worker, the first ones first. None while the queue is paused, or the
+    /// worker's lease has run out. With a limit of concurrency no more are ever running over all workers.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn claim(&mut self, worker: &str, queue: &str, limit: u32) -> Result<Vec<Claimed>, StoreError> {
+        let found = self.claim_up_to(worker, queue, limit, false).await?;
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        let sql = match self.dialect() {
+            Dialect::Sqlite => LIMITED_SQLITE,
+            Dialect::Postgres => LIMITED_POSTGRES,
+        };
+        // Who claims from a limited queue does so alone: the row is locked until the transaction ends.
+        let Some(row) = self.fetch_optional(sql, args![queue]).await? else { return Ok(Vec::new()) };
+        let concurrency: u32 = row.get_uint(0)?;
+        let Some(row) = self.fetch_optional(RUNNING, args![queue]).await? else { return Ok(Vec::new()) };
+        let free = concurrency.saturating_sub(row.get_uint(0)?);
+        if free == 0 { Ok(Vec::new()) } else { self.claim_up_to(worker, queue, limit.min(free), true).await }
+    }
+
+    async fn claim_up_to(
+        &mut self,
+        worker: &str,
+        queue: &str,
+        limit: u32,
+        limited: bool,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let mut found = Vec::new();
+        if self.dialect() == Dialect::Postgres {
+            let rows = self.fetch_all(CLAIM_POSTGRES, args![worker, queue, limit, i64::from(limited)]).await?;
+            found.extend(rows.iter().map(claimed).collect::<Result<Vec<_>, _>>()?);
+        } else {
+            for priority in 0..i64::from(PRIORITIES) {
+                let rest = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+                if rest == 0 {
+                    break;
+                }
+                let rows =
+                    self.fetch_all(CLAIM_SQLITE, args![worker, queue, rest, i64::from(limited), priority]).await?;
+                found.extend(rows.iter().map(claimed).collect::<Result<Vec<_>, _>>()?);
+            }
+        }
+        // What an UPDATE returns has no order.
+        found.sort_by_key(|(order, claimed)| (*order, claimed.id));
+        Ok(found.into_iter().map(|(_, claimed)| claimed).collect())
+    }
+
+    /// What is claimed or taken back next need not be on the disk when it is answered: after a crash of the server it is as
+    /// if it had not been, which costs a try and nothing else.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn may_be_forgotten(&mut self) -> Result<(), StoreError> {
+        match self.dialect() {
+            Dialect::Sqlite => Ok(()),
+            Dialect::Postgres => self.execute("SET LOCAL synchronous_commit = off", Vec::new()).await.map(drop),
+        }
+    }
+}
+
+impl Store {
+    /// When the next task of a queue is due, milliseconds since 1970: in the past if one is due now, none if there is none.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn next_due(&self, queue: &str) -> Result<Option<i64>, StoreError> {
+        let mut reading = self.begin_read().await?;
+        let mut next: Option<i64> = None;
+        for priority in 0..i64::from(PRIORITIES) {
+            if let Some(row) = reading.fetch_optional(NEXT, args![queue, priority]).await? {
+                let due: i64 = row.get(0)?;
+                next = Some(next.map_or(due, |next| next.min(due)));
+            }
+        }
+        Ok(next)
+    }
+}
