@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 
 /// Nodes.
 const NODES: usize = 10;
+/// Blocks a second, at most: each takes a sixth of a second or more of the chain's time, which may not get two hours ahead.
+const BLOCKS_A_SECOND: u64 = 20;
 /// KiB by which a node's memory may grow after the beginning. What it keeps for each block in its index is well below.
 const GROWTH: u64 = 16 << 10;
 
@@ -161,6 +163,9 @@ fn soak() {
             }
         }
         network.agree();
+        while network.nodes[0].height() > 1000 + start.elapsed().as_secs() * BLOCKS_A_SECOND {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         for (node, (pid, used)) in network.nodes.iter().zip(&mut first) {
             if node.pid() != *pid {
                 (*pid, *used) = (node.pid(), usage(node));
