@@ -10,6 +10,7 @@
 //! | [`wallet`] | keys, coins and transactions of the wallets |
 //! | [`stamps`] | the calendar's journal, the stamping rounds and their transactions |
 //! | [`stamp_index`] | sorted runs that find a digest's batch |
+//! | [`changes`] | news of what other processes wrote |
 //! | [`tasks`] | work that is queued, claimed and acknowledged |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
@@ -22,6 +23,7 @@
 //! `TEXT` only. PostgreSQL works behind PgBouncer in transaction mode: every statement runs inside an explicit transaction,
 //! unnamed, and no session state is kept.
 
+pub mod changes;
 pub mod error;
 pub mod leases;
 mod meta;

@@ -35,6 +35,14 @@ pub enum Dialect {
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Pools,
+    /// How it was opened, to be opened beside.
+    how: Arc<How>,
+}
+
+#[derive(Debug)]
+struct How {
+    url: String,
+    options: StoreOptions,
 }
 
 #[derive(Debug, Clone)]
@@ -77,111 +85,46 @@ impl Store {
     /// [`StoreError::Newer`] for a database that a newer version wrote; [`StoreError::NotWritable`],
     /// [`StoreError::Locked`], [`StoreError::Unreachable`], [`StoreError::Damaged`] and [`StoreError::Full`] as they say.
     pub async fn open(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        if let Some(path) = url.strip_prefix("sqlite://") {
-            let path = path.split('?').next().unwrap_or(path);
-            if path.is_empty() || path == ":memory:" {
-                return Err(StoreError::Url(url.to_owned()));
-            }
-            Self::open_sqlite(PathBuf::from(path), options).await
-        } else if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Self::open_postgres(url, options).await
+        let inner = if let Some(path) = sqlite_path(url) {
+            let path = path?;
+            make_private(&path);
+            let pools = sqlite_pools(&path, options);
+            migrate_sqlite(&pools, &path, options).await?;
+            pools
         } else {
-            Err(StoreError::Url(hide_password(url)))
-        }
-    }
-
-    async fn open_sqlite(path: PathBuf, options: &StoreOptions) -> Result<Self, StoreError> {
-        make_private(&path);
-        let connect = SqliteConnectOptions::new()
-            .filename(&path)
-            .busy_timeout(options.busy_timeout)
-            .foreign_keys(true)
-            .pragma("cache_size", format!("-{}", options.cache_kib))
-            .pragma("temp_store", "MEMORY");
-        let writing = connect
-            .clone()
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A digest is acknowledged when its commit is on the disk, so every commit has to reach it.
-            .synchronous(SqliteSynchronous::Full)
-            // Fewer, larger checkpoints: a bulk commit alone is some megabytes.
-            .pragma("wal_autocheckpoint", "4000")
-            .pragma("journal_size_limit", "67108864");
-        let reading = connect.create_if_missing(false).pragma("query_only", "ON");
-
-        let open = Arc::new(AtomicBool::new(false));
-        let left_open = open.clone();
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .after_release(move |connection, _| {
-                // What was committed needs no question to the database, of which each costs two switches of threads.
-                let left_open = left_open.swap(false, Ordering::Relaxed);
-                Box::pin(async move { if left_open { end_transaction(connection).await } else { Ok(true) } })
-            })
-            .connect_lazy_with(writing);
-        let readers = SqlitePoolOptions::new()
-            .max_connections(options.readers.max(1))
-            .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
-            .idle_timeout(options.idle_timeout)
-            .max_lifetime(None)
-            .test_before_acquire(false)
-            .after_release(|connection, _| Box::pin(end_transaction(connection)))
-            .connect_lazy_with(reading);
-
-        // Two processes that create one file at the same moment: switching to WAL answers "locked" without waiting.
-        let deadline = Instant::now() + options.busy_timeout;
-        loop {
-            let migrated = async {
-                let mut connection = writer.acquire().await?;
-                open.store(true, Ordering::Relaxed);
-                sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
-                migrations::sqlite(&mut connection).await?;
-                sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
-                Ok(())
-            };
-            match migrated.await {
-                Ok(()) => break,
-                Err(StoreError::Locked(_)) if Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-                Err(StoreError::NotWritable(text)) => {
-                    return Err(StoreError::NotWritable(format!("{}: {text}", path.display())));
-                }
-                Err(StoreError::Damaged(text)) => {
-                    return Err(StoreError::Damaged(format!("{}: {text}", path.display())));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Self { inner: Pools::Sqlite { writer, readers, open } })
-    }
-
-    async fn open_postgres(url: &str, options: &StoreOptions) -> Result<Self, StoreError> {
-        let connect = postgres_options(url)?;
-        let direct = options.direct_url.as_deref().map_or_else(|| Ok(connect.clone()), postgres_options)?;
-
-        let mut connection = PgConnection::connect_with(&direct).await?;
-        let mut transaction = connection.begin().await?;
-        migrations::postgres(&mut transaction).await?;
-        transaction.commit().await?;
-        connection.close().await?;
-
-        let pool = || {
-            PgPoolOptions::new()
-                .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
-                .idle_timeout(options.idle_timeout)
-                .max_lifetime(Duration::from_secs(1800))
+            migrate_postgres(url, options).await?;
+            postgres_pools(url, options)?
         };
-        Ok(Self {
-            inner: Pools::Postgres {
-                writers: pool().max_connections(options.writers.max(1)).connect_lazy_with(connect.clone()),
-                readers: pool().max_connections(options.readers.max(1)).connect_lazy_with(connect),
-            },
-        })
+        Ok(Self { inner, how: Arc::new(How { url: url.to_owned(), options: options.clone() }) })
+    }
+
+    /// The same database through connections of its own, one that writes and one that reads: for what must not wait for
+    /// others. They belong to the runtime that it is called in.
+    ///
+    /// # Errors
+    /// None that opening did not have.
+    pub fn beside(&self) -> Result<Self, StoreError> {
+        let options = StoreOptions { readers: 1, writers: 1, ..self.how.options.clone() };
+        let inner = match sqlite_path(&self.how.url) {
+            Some(path) => sqlite_pools(&path?, &options),
+            None => postgres_pools(&self.how.url, &options)?,
+        };
+        Ok(Self { inner, how: self.how.clone() })
+    }
+
+    /// Past the pooler, where there is one; none in SQLite.
+    pub(crate) fn direct(&self) -> Option<PgConnectOptions> {
+        match self.inner {
+            Pools::Sqlite { .. } => None,
+            Pools::Postgres { .. } => direct_options(&self.how.url, &self.how.options).ok(),
+        }
+    }
+
+    /// The file of SQLite's journal, which every commit writes to.
+    pub(crate) fn journal_file(&self) -> Option<PathBuf> {
+        let mut file = sqlite_path(&self.how.url)?.ok()?.into_os_string();
+        file.push("-wal");
+        Some(PathBuf::from(file))
     }
 
     /// Which database this is.
@@ -389,6 +332,117 @@ impl Transaction {
     }
 }
 
+/// The file of a `sqlite://` URL; none for another one.
+fn sqlite_path(url: &str) -> Option<Result<PathBuf, StoreError>> {
+    let path = url.strip_prefix("sqlite://")?;
+    let path = path.split('?').next().unwrap_or(path);
+    if path.is_empty() || path == ":memory:" {
+        return Some(Err(StoreError::Url(url.to_owned())));
+    }
+    Some(Ok(PathBuf::from(path)))
+}
+
+fn sqlite_pools(path: &Path, options: &StoreOptions) -> Pools {
+    let connect = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(options.busy_timeout)
+        .foreign_keys(true)
+        .pragma("cache_size", format!("-{}", options.cache_kib))
+        .pragma("temp_store", "MEMORY");
+    let writing = connect
+        .clone()
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A digest is acknowledged when its commit is on the disk, so every commit has to reach it.
+        .synchronous(SqliteSynchronous::Full)
+        // Fewer, larger checkpoints: a bulk commit alone is some megabytes.
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("journal_size_limit", "67108864");
+    let reading = connect.create_if_missing(false).pragma("query_only", "ON");
+
+    let open = Arc::new(AtomicBool::new(false));
+    let left_open = open.clone();
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_release(move |connection, _| {
+            // What was committed needs no question to the database, of which each costs two switches of threads.
+            let left_open = left_open.swap(false, Ordering::Relaxed);
+            Box::pin(async move { if left_open { end_transaction(connection).await } else { Ok(true) } })
+        })
+        .connect_lazy_with(writing);
+    let readers = SqlitePoolOptions::new()
+        .max_connections(options.readers.max(1))
+        .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+        .idle_timeout(options.idle_timeout)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .after_release(|connection, _| Box::pin(end_transaction(connection)))
+        .connect_lazy_with(reading);
+    Pools::Sqlite { writer, readers, open }
+}
+
+async fn migrate_sqlite(pools: &Pools, path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
+    let Pools::Sqlite { writer, open, .. } = pools else { return Ok(()) };
+    // Two processes that create one file at the same moment: switching to WAL answers "locked" without waiting.
+    let deadline = Instant::now() + options.busy_timeout;
+    loop {
+        let migrated = async {
+            let mut connection = writer.acquire().await?;
+            open.store(true, Ordering::Relaxed);
+            sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+            migrations::sqlite(&mut connection).await?;
+            sqlx::raw_sql("COMMIT").execute(&mut *connection).await?;
+            Ok(())
+        };
+        match migrated.await {
+            Ok(()) => break,
+            Err(StoreError::Locked(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(StoreError::NotWritable(text)) => {
+                return Err(StoreError::NotWritable(format!("{}: {text}", path.display())));
+            }
+            Err(StoreError::Damaged(text)) => {
+                return Err(StoreError::Damaged(format!("{}: {text}", path.display())));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn migrate_postgres(url: &str, options: &StoreOptions) -> Result<(), StoreError> {
+    let mut connection = PgConnection::connect_with(&direct_options(url, options)?).await?;
+    let mut transaction = connection.begin().await?;
+    migrations::postgres(&mut transaction).await?;
+    transaction.commit().await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Past the pooler, where there is one.
+fn direct_options(url: &str, options: &StoreOptions) -> Result<PgConnectOptions, StoreError> {
+    postgres_options(options.direct_url.as_deref().unwrap_or(url))
+}
+
+fn postgres_pools(url: &str, options: &StoreOptions) -> Result<Pools, StoreError> {
+    let connect = postgres_options(url)?;
+    let pool = || {
+        PgPoolOptions::new()
+            .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+            .idle_timeout(options.idle_timeout)
+            .max_lifetime(Duration::from_secs(1800))
+    };
+    Ok(Pools::Postgres {
+        writers: pool().max_connections(options.writers.max(1)).connect_lazy_with(connect.clone()),
+        readers: pool().max_connections(options.readers.max(1)).connect_lazy_with(connect),
+    })
+}
+
 /// Undoes what a dropped transaction left; whether the connection is fit for the next one.
 async fn end_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     match sqlx::raw_sql("ROLLBACK").execute(connection).await {
@@ -401,6 +455,9 @@ async fn end_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx
 
 /// Options that PgBouncer takes: it refuses start-up parameters that it does not know.
 fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+        return Err(StoreError::Url(hide_password(url)));
+    }
     Ok(PgConnectOptions::from_str(url)
         .map_err(|_| StoreError::Url(hide_password(url)))?
         .extra_float_digits(None)
