@@ -89,7 +89,7 @@ async fn tasks_are_claimed_once_in_order(url: String) {
     assert_eq!(status(&store, ids[5].id).await, Status::Queued);
     assert_eq!(status(&store, ids[0].id).await, Status::Running);
     let due = store.next_due("q").await.unwrap().expect("one waits for its time");
-    assert_eq!(due, store.task(ids[5].id).await.unwrap().unwrap().run_at);
+    assert!(due > Duration::from_secs(3000) && due <= Duration::from_secs(3600), "{due:?}");
     assert_eq!(store.next_due("other").await.unwrap(), None);
 }
 

@@ -5,6 +5,7 @@ use crate::{
     Dialect, Store, StoreError, Transaction,
     value::{Row, args},
 };
+use std::time::Duration;
 
 // `ANY (ARRAY(…))` and not `IN (…)`: the list is made once. The lateral subquery stops at the first priority that has enough,
 // so that no more rows are locked than are claimed.
@@ -37,8 +38,18 @@ const LIMITED_SQLITE: &str =
 const LIMITED_POSTGRES: &str =
     "SELECT concurrency FROM queues WHERE name = $1 AND paused = 0 AND concurrency IS NOT NULL FOR UPDATE";
 const RUNNING: &str = "SELECT count(*) FROM tasks WHERE queue = $1 AND status = 'running'";
-const NEXT: &str = "SELECT run_at FROM tasks WHERE queue = $1 AND priority = $2 AND status IN ('queued', 'failed') \
-     AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $1 AND paused = 1) ORDER BY run_at LIMIT 1";
+
+/// How long until the first task of a priority is due.
+macro_rules! next {
+    ($clock:ident) => {
+        concat!(
+            "SELECT run_at - ",
+            now!($clock),
+            " FROM tasks WHERE queue = $1 AND priority = $2 AND status IN ('queued', 'failed') \
+             AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $1 AND paused = 1) ORDER BY run_at LIMIT 1"
+        )
+    };
+}
 
 fn claimed(row: &Row) -> Result<((i64, i64), Claimed), StoreError> {
     let claimed = Claimed {
@@ -117,17 +128,21 @@ impl Transaction {
 }
 
 impl Store {
-    /// When the next task of a queue is due, milliseconds since 1970: in the past if one is due now, none if there is none.
+    /// How long until the next task of a queue is due: nothing if one is due now; `None` if there is none.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn next_due(&self, queue: &str) -> Result<Option<i64>, StoreError> {
+    pub async fn next_due(&self, queue: &str) -> Result<Option<Duration>, StoreError> {
+        let sql = match self.dialect() {
+            Dialect::Sqlite => next!(sqlite),
+            Dialect::Postgres => next!(postgres),
+        };
         let mut reading = self.begin_read().await?;
-        let mut next: Option<i64> = None;
+        let mut next: Option<Duration> = None;
         for priority in 0..i64::from(PRIORITIES) {
-            if let Some(row) = reading.fetch_optional(NEXT, args![queue, priority]).await? {
-                let due: i64 = row.get(0)?;
-                next = Some(next.map_or(due, |next| next.min(due)));
+            if let Some(row) = reading.fetch_optional(sql, args![queue, priority]).await? {
+                let wait = Duration::from_millis(u64::try_from(row.get::<i64>(0)?).unwrap_or(0));
+                next = Some(next.map_or(wait, |next| next.min(wait)));
             }
         }
         Ok(next)

@@ -1,7 +1,7 @@
 //! Leases of workers, and what the lost ones held.
 
 use super::{finish::with_error, now};
-use crate::{Dialect, StoreError, Transaction, value::args};
+use crate::{Dialect, Store, StoreError, Transaction, value::args};
 use std::time::Duration;
 
 /// Sets or renews a lease, with the clock and the interval of the statement.
@@ -48,6 +48,18 @@ macro_rules! give_back {
     };
 }
 
+/// Whether a worker without a lease holds something.
+macro_rules! any_lost {
+    ($clock:ident) => {
+        concat!(
+            "SELECT 1 FROM tasks WHERE status = 'running' AND NOT EXISTS \
+             (SELECT 1 FROM workers WHERE name = tasks.worker AND expires_at > ",
+            now!($clock),
+            ") LIMIT 1"
+        )
+    };
+}
+
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4)
 }
@@ -84,6 +96,15 @@ impl Transaction {
         self.execute("DELETE FROM workers WHERE name = $1", args![name]).await.map(drop)
     }
 
+    /// Ends every worker's lease, for tests.
+    ///
+    /// # Errors
+    /// The database failed.
+    #[cfg(feature = "testing")]
+    pub async fn end_all_workers(&mut self) -> Result<(), StoreError> {
+        self.execute("DELETE FROM workers", Vec::new()).await.map(drop)
+    }
+
     /// Ends the leases that ran out, and gives back what their holders held: the number of tasks. A task that was lost as
     /// often as it may be tried is discarded.
     ///
@@ -104,5 +125,19 @@ impl Transaction {
             rescued += self.execute(give_back, args![id, i64::from(attempts >= most), errors]).await?;
         }
         Ok(rescued)
+    }
+}
+
+impl Store {
+    /// Whether there is something to [rescue](Transaction::rescue).
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn has_lost_tasks(&self) -> Result<bool, StoreError> {
+        let sql = match self.dialect() {
+            Dialect::Sqlite => any_lost!(sqlite),
+            Dialect::Postgres => any_lost!(postgres),
+        };
+        Ok(self.fetch_optional(sql, Vec::new()).await?.is_some())
     }
 }
