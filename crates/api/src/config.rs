@@ -23,6 +23,8 @@ pub struct ApiConfig {
     pub max_body_bytes: usize,
     /// Digests in one bulk request.
     pub max_bulk_digests: usize,
+    /// Longest input of a hash, bytes. It lies in the database until it is computed.
+    pub max_hash_input_bytes: usize,
     /// Seconds until a request that is neither a stream nor an upload is given up.
     pub request_timeout_seconds: u64,
     /// Seconds without a byte until an upload is given up.
@@ -45,6 +47,7 @@ impl Default for ApiConfig {
             // 65,536 digests of 64 hex digits with quotes and comma are 4.4 MB.
             max_body_bytes: 8 * 1024 * 1024,
             max_bulk_digests: 65_536,
+            max_hash_input_bytes: 16 * 1024 * 1024,
             request_timeout_seconds: 30,
             upload_idle_seconds: 60,
             drain_seconds: 10,

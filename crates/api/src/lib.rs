@@ -22,7 +22,8 @@ pub mod state;
 pub use config::ApiConfig;
 pub use keys::{KeyError, check_exposure, load_or_create_key};
 pub use rpc::auth::Cookie;
-pub use state::{AppState, Services};
+
+pub use state::{AppState, Monitored, Services};
 
 use axum::Router;
 use cairn_node::Node;
@@ -84,14 +85,14 @@ async fn serve_router(
     Ok(served?)
 }
 
-/// Serves health and metrics of a node without services until `shutdown`, then lets open requests end, at most for `drain`.
+/// Serves health and metrics of a process without an HTTP API until `shutdown`, then lets open requests end, at most for `drain`.
 pub async fn serve_monitoring(
     listener: TcpListener,
-    node: Arc<Node>,
+    watched: Monitored,
     drain: Duration,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
-    let router = http::monitoring(node, shutdown.clone());
+    let router = http::monitoring(watched, shutdown.clone());
     let served = serve::serve(listener, router, shutdown.clone(), drain);
     let (served, ()) = tokio::join!(served, http::metrics::upkeep(&shutdown));
     Ok(served?)

@@ -4,6 +4,7 @@ use crate::config::ApiConfig;
 use crate::http::events::{EventHub, describe};
 use crate::keys::Key;
 use axum::extract::FromRef;
+use cairn_hashing::Hashes;
 use cairn_node::Node;
 use cairn_stamp::Calendar;
 use cairn_store::Store;
@@ -28,6 +29,8 @@ pub struct Shared {
     pub store: Store,
     /// The calendar.
     pub calendar: Calendar,
+    /// Hashes.
+    pub hashes: Hashes,
     /// Settings.
     pub config: ApiConfig,
     /// Cancelled when the servers close, so that streams end.
@@ -46,13 +49,14 @@ impl Deref for Services {
 
 impl Services {
     /// Services over a database.
-    pub fn new(store: Store, calendar: Calendar, config: ApiConfig) -> Services {
+    pub fn new(store: Store, calendar: Calendar, hashes: Hashes, config: ApiConfig) -> Services {
         Services(Arc::new(Shared {
             admin_key: config.admin_key.as_deref().map(Key::new),
             wallet_key: config.wallet_key.as_deref().map(Key::new),
             closing: CancellationToken::new(),
             store,
             calendar,
+            hashes,
             config,
         }))
     }
@@ -123,13 +127,33 @@ impl AppState {
     }
 }
 
-/// What health and metrics are read from: a node, services, or both.
+/// What a process without an HTTP API is watched by.
+pub enum Monitored {
+    /// Its node.
+    Node(Arc<Node>),
+    /// Its database, where it works for others.
+    Worker(Store),
+}
+
+/// What health and metrics are read from: all that a process has of these.
 #[derive(Clone)]
 pub(crate) struct Watched {
     pub(crate) node: Option<Arc<Node>>,
-    pub(crate) services: Option<Services>,
+    pub(crate) store: Option<Store>,
+    pub(crate) calendar: Option<Calendar>,
     /// Cancelled when the servers close.
     pub(crate) closing: CancellationToken,
+}
+
+impl Watched {
+    /// Of a process without an HTTP API.
+    pub(crate) fn new(monitored: Monitored, closing: CancellationToken) -> Watched {
+        let (node, store) = match monitored {
+            Monitored::Node(node) => (Some(node), None),
+            Monitored::Worker(store) => (None, Some(store)),
+        };
+        Watched { node, store, calendar: None, closing }
+    }
 }
 
 impl FromRef<AppState> for Services {
@@ -146,6 +170,11 @@ impl FromRef<AppState> for Watched {
 
 impl FromRef<Services> for Watched {
     fn from_ref(services: &Services) -> Watched {
-        Watched { node: None, services: Some(services.clone()), closing: services.closing.clone() }
+        Watched {
+            node: None,
+            store: Some(services.store.clone()),
+            calendar: Some(services.calendar.clone()),
+            closing: services.closing.clone(),
+        }
     }
 }

@@ -4,7 +4,8 @@ mod common;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use cairn_api::{ApiConfig, ApiError, AppState, Services};
+use cairn_api::state::Shared;
+use cairn_api::{ApiConfig, ApiError, AppState, Monitored, Services};
 use common::{ADMIN_KEY, Api, WALLET_KEY, api};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -210,7 +211,7 @@ async fn health_metrics_and_the_document_answer() {
 async fn a_node_without_services_has_health_and_metrics_and_no_more() {
     let (node, _dir) = common::node();
     let closing = CancellationToken::new();
-    let router = cairn_api::http::monitoring(node.clone(), closing.clone());
+    let router = cairn_api::http::monitoring(Monitored::Node(node.clone()), closing.clone());
     let get = async |path: &str| ask(&router, Request::get(path).body(Body::empty()).unwrap()).await;
     assert_eq!(get("/api/health/live").await.status, StatusCode::OK);
     let names = |health: &Value| -> Vec<String> {
@@ -266,7 +267,8 @@ async fn keys_that_documents_print_stay_on_loopback() {
     let mut api = api().await;
     let config = ApiConfig { admin_key: Some("admin-secret".into()), ..ApiConfig::default() };
     let state = &api.state;
-    let services = Services::new(state.services.store.clone(), state.services.calendar.clone(), config);
+    let Shared { store, calendar, hashes, .. } = &*state.services;
+    let services = Services::new(store.clone(), calendar.clone(), hashes.clone(), config);
     let state = AppState::new(services, state.node.clone(), state.wallet.clone());
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     let refused = cairn_api::serve_http(listener, state.clone(), CancellationToken::new()).await;

@@ -1,6 +1,6 @@
 //! The command line: what `cairn --help` prints.
 
-use crate::commands::{api, info, node, signet, stamp, up, upgrade, verify};
+use crate::commands::{api, info, node, signet, stamp, up, upgrade, verify, worker};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -40,6 +40,8 @@ pub(crate) enum Command {
     Node(node::Args),
     /// The HTTP API without a chain, as many processes of it as are needed, over one database
     Api(api::Args),
+    /// Does tasks that others enqueue, as many processes of it as are needed, over one database
+    Worker(worker::Args),
     Stamp(stamp::Args),
     Upgrade(upgrade::Args),
     Verify(verify::Args),

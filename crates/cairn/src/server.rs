@@ -9,6 +9,7 @@
 //! | `listeners` | addresses |
 //! | `snapshot` | beginning with a snapshot of the coins |
 //! | `stateless` | a process of the HTTP API without a chain |
+//! | `worker` | a process that works for others |
 //! | `signals` | what ends the process |
 
 mod chain;
@@ -19,10 +20,11 @@ mod services;
 mod signals;
 mod snapshot;
 mod stateless;
+mod worker;
 
 use crate::error::CliError;
 use crate::settings::{NetworkName, Resolved};
-use cairn_api::{ApiConfig, Cookie};
+use cairn_api::{ApiConfig, Cookie, Monitored};
 use cairn_mining::pace::Pace;
 use cairn_node::{Node, NodeEvent, PeersConfig};
 pub(crate) use chain::node_config;
@@ -38,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
+pub(crate) use worker::WorkerProcess;
 
 /// What a process does besides keeping a chain and answering JSON-RPC.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +162,7 @@ impl Server {
             let http = async move {
                 match state {
                     Some(state) => cairn_api::serve_http(listener, state, closing).await,
-                    None => cairn_api::serve_monitoring(listener, node, drain, closing).await,
+                    None => cairn_api::serve_monitoring(listener, Monitored::Node(node), drain, closing).await,
                 }
             };
             let (node, stop) = (self.node.clone(), self.stop.clone());

@@ -48,6 +48,7 @@ pub(crate) struct Settings {
     pub(crate) wallet: WalletSection,
     pub(crate) stamp: Stamp,
     pub(crate) database: Database,
+    pub(crate) worker: WorkerSection,
 }
 
 /// A network by the name that the command line uses.
@@ -248,6 +249,18 @@ pub(crate) struct Stamp {
 pub(crate) struct Database {
     /// `sqlite://PATH` or `postgres://…`; a file in the data directory by default.
     pub(crate) url: Option<String>,
+}
+
+/// `[worker]`: who does tasks.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct WorkerSection {
+    /// Tasks that compute at once; as many as there are cores by default. 0 in a process that also serves: it does none.
+    pub(crate) concurrency: Option<usize>,
+    /// Address of a worker's metrics and health; `127.0.0.1:9201` by default.
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Seconds that tasks have to end when a worker stops; 30 by default.
+    pub(crate) drain: Option<u64>,
 }
 
 /// Settings with the paths that they resolve to.

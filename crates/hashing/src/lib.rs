@@ -5,17 +5,19 @@
 //! | [`algorithm`] | the algorithms and how each is computed |
 //! | [`argon2id`] | the parameters of the one that costs memory |
 //! | [`request`] | what a caller asks for, its identity, and how it travels through a queue |
+//! | [`service`] | requests become tasks, tasks become results |
 //!
-//! Called by `api`, which takes requests, and by workers, which compute them. It computes and knows limits; queues, caches
-//! and HTTP are others'.
+//! Called by `api`, which takes requests, and by the binary, whose workers compute them. Queues and HTTP are others'.
 
 pub mod algorithm;
 pub mod argon2id;
 pub mod request;
+pub mod service;
 
 pub use algorithm::Algorithm;
 pub use argon2id::Argon2id;
 pub use request::{Identity, Request};
+pub use service::Hashes;
 
 /// Why a hash cannot be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,12 +1,13 @@
 //! Health: does the event loop answer, and may traffic come?
 
 use super::problem::Problem;
-use crate::state::{Services, Watched};
+use crate::state::Watched;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use cairn_node::Node;
 use cairn_p2p::net::Summary;
+use cairn_store::Store;
 use serde::Serialize;
 use std::time::Duration;
 use utoipa::ToSchema;
@@ -82,15 +83,17 @@ async fn checks(watched: &Watched) -> Vec<Check> {
         checks.push(best_header(node, network.as_ref()));
         checks.push(tip_age(node));
     }
-    if let Some(services) = &watched.services {
-        checks.insert(0, database(services).await);
-        checks.push(super::stamps::readiness(services).await);
+    if let Some(store) = &watched.store {
+        checks.insert(0, database(store).await);
+    }
+    if let Some(calendar) = &watched.calendar {
+        checks.push(super::stamps::readiness(calendar).await);
     }
     checks
 }
 
-async fn database(services: &Services) -> Check {
-    match tokio::time::timeout(DATABASE_TIMEOUT, services.store.ping()).await {
+async fn database(store: &Store) -> Check {
+    match tokio::time::timeout(DATABASE_TIMEOUT, store.ping()).await {
         Ok(Ok(())) => Check { name: "database", ok: true, detail: "the database answers".into() },
         Ok(Err(error)) => Check { name: "database", ok: false, detail: error.to_string() },
         Err(_) => {

@@ -11,13 +11,17 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use cairn_chain::BLOCK_CONNECT_SECONDS;
 use cairn_node::Node;
+use cairn_store::Store;
+use cairn_store::tasks::Status;
 use metrics::{Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use std::sync::OnceLock;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 const REQUESTS: &str = "cairn_http_requests_total";
+const JOB_DURATION: &str = "cairn_job_duration_seconds";
 const DURATION: &str = "cairn_http_request_duration_seconds";
 /// Upper bounds of the duration's buckets, seconds.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -31,6 +35,7 @@ pub(crate) fn recorder() -> Option<&'static PrometheusHandle> {
         .get_or_init(|| {
             let recorder = PrometheusBuilder::new()
                 .set_buckets_for_metric(Matcher::Full(DURATION.into()), &BUCKETS)
+                .and_then(|builder| builder.set_buckets_for_metric(Matcher::Full(JOB_DURATION.into()), &BUCKETS))
                 .and_then(|builder| {
                     builder.set_buckets_for_metric(Matcher::Full(BLOCK_CONNECT_SECONDS.into()), &BUCKETS)
                 })
@@ -70,6 +75,12 @@ fn describe() {
     describe_gauge!("cairn_mempool_bytes", "Memory that the mempool takes, bytes");
     describe_gauge!("cairn_mempool_transactions", "Transactions in the mempool");
     describe_gauge!("cairn_db_pool_connections", "Connections to the database by state");
+    describe_gauge!(
+        "cairn_jobs",
+        "Tasks by queue and status; those to be tried again are queued, completed ones not counted"
+    );
+    describe_counter!("cairn_jobs_ended_total", "Tries of tasks that ended in this process, by type and outcome");
+    describe_histogram!(JOB_DURATION, "Time that a try took, seconds");
     describe_gauge!("cairn_stamps_pending", "Digests that no block has yet");
     describe_gauge!("cairn_stamp_oldest_pending_seconds", "Age of the oldest of them, seconds");
 }
@@ -143,13 +154,32 @@ pub(crate) async fn metrics(State(watched): State<Watched>) -> Response {
     if let Some(node) = &watched.node {
         set_chain_gauges(node).await;
     }
-    if let Some(services) = &watched.services {
-        let (open, idle) = services.store.connections();
+    if let Some(store) = &watched.store {
+        let (open, idle) = store.connections();
         gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
         gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
-        super::stamps::set_gauges(services).await;
+        set_queue_gauges(store).await;
+    }
+    if let Some(calendar) = &watched.calendar {
+        super::stamps::set_gauges(calendar).await;
     }
     ([("content-type", "text/plain; version=0.0.4; charset=utf-8")], recorder.render()).into_response()
+}
+
+/// Gauges of the queues.
+async fn set_queue_gauges(store: &Store) {
+    let Ok(counts) = store.queue_counts().await else { return };
+    // A queue that has become empty is not among them.
+    static QUEUES: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut queues = QUEUES.lock().unwrap_or_else(PoisonError::into_inner);
+    queues.extend(counts.iter().map(|counts| counts.queue.clone()));
+    for queue in queues.iter() {
+        for status in [Status::Queued, Status::Running, Status::Discarded] {
+            let found = counts.iter().find(|counts| counts.queue == *queue && counts.status == status);
+            let value = found.map_or(0, |counts| usize::try_from(counts.count).unwrap_or(0));
+            gauge!("cairn_jobs", "queue" => queue.clone(), "status" => status.as_str()).set(count(value));
+        }
+    }
 }
 
 /// Gauges of a node.

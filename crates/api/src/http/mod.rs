@@ -11,6 +11,7 @@
 //! | `calendar` | the OpenTimestamps calendar protocol: the hot routes, with nothing in front of them |
 //! | [`submit`], `upload` | stamping over JSON, uploads and bulk |
 //! | [`stamps`] | states and proofs |
+//! | [`hashes`] | hashes as tasks |
 //! | [`verify`] | what a proof proves |
 //! | `index` | the page at `/` |
 //! | [`wallet`] | the wallet, for holders of its key |
@@ -23,6 +24,7 @@ pub(crate) mod auth;
 mod calendar;
 pub mod chain;
 pub(crate) mod events;
+pub mod hashes;
 pub mod health;
 mod index;
 pub(crate) mod metrics;
@@ -38,13 +40,12 @@ pub mod verify;
 pub mod wallet;
 
 use crate::config::ApiConfig;
-use crate::state::{AppState, Services, Watched};
+use crate::state::{AppState, Monitored, Services, Watched};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, FromRef, Request};
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
-use cairn_node::Node;
 use problem::Problem;
 use serde::Serialize;
 use std::sync::Arc;
@@ -105,6 +106,7 @@ where
         .routes(routes!(health::ready))
         .routes(routes!(stamps::status))
         .routes(routes!(stamps::proof))
+        .routes(routes!(hashes::hashes))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
 }
@@ -115,7 +117,7 @@ where
     S: Clone + Send + Sync + 'static,
     Services: FromRef<S>,
 {
-    OpenApiRouter::new().routes(routes!(submit::stamp))
+    OpenApiRouter::new().routes(routes!(submit::stamp)).routes(routes!(hashes::hash)).routes(routes!(hashes::task))
 }
 
 /// Routes that read or change the chain.
@@ -180,8 +182,8 @@ where
     wrapped(ordinary.merge(long)).merge(hot.method_not_allowed_fallback(problem::method_not_allowed))
 }
 
-/// Health and metrics of a node without services: all the HTTP that it has.
-pub fn monitoring(node: Arc<Node>, closing: CancellationToken) -> Router {
+/// Health and metrics of a process that serves nothing else.
+pub fn monitoring(monitored: Monitored, closing: CancellationToken) -> Router {
     let _ = metrics::recorder();
     let routes = Router::new()
         .route("/health", get(health::health))
@@ -189,7 +191,7 @@ pub fn monitoring(node: Arc<Node>, closing: CancellationToken) -> Router {
         .route("/api/health/live", get(health::live))
         .route("/api/health/ready", get(health::ready))
         .route("/metrics", get(metrics::metrics));
-    wrapped(routes).with_state(Watched { node: Some(node), services: None, closing })
+    wrapped(routes).with_state(Watched::new(monitored, closing))
 }
 
 /// What every request passes through, those of the calendar excepted.

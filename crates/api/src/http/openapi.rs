@@ -28,6 +28,7 @@ const DOCUMENT: &str = "/api/openapi.json";
         (name = "network", description = "Peers; adding and letting go needs the admin key"),
         (name = "calendar", description = "The OpenTimestamps calendar protocol"),
         (name = "stamps", description = "Stamping files, texts and digests, and verifying proofs"),
+        (name = "hash", description = "Hashes as tasks: asked for, waited for, listed"),
         (name = "wallet", description = "Balances, addresses and payments; needs the wallet key"),
         (name = "mining", description = "Making blocks; needs the admin key"),
     )

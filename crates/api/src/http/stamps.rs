@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use bitcoin::hex::{DisplayHex as _, FromHex as _};
 use cairn_stamp::digests::MAX_DIGEST;
 use cairn_stamp::ots::{DetachedTimestampFile, FileHash, Timestamp};
-use cairn_stamp::{CalendarError, StampEvent, StampState, StampStatus, SubmitError};
+use cairn_stamp::{Calendar, CalendarError, StampEvent, StampState, StampStatus, SubmitError};
 use cairn_store::StoreError;
 use serde::Serialize;
 use serde_json::json;
@@ -41,7 +41,7 @@ pub(super) fn parse_digest(text: &str, index: Option<usize>) -> Result<Vec<u8>, 
 }
 
 /// What came of the database: damage does not pass, a lock that is held and a full disk do.
-fn database(error: &StoreError, detail: String) -> Problem {
+pub(super) fn database(error: &StoreError, detail: String) -> Problem {
     match error {
         StoreError::Damaged(_) | StoreError::Row(_) => Problem::internal(&detail),
         _ => Problem::unavailable(detail),
@@ -108,7 +108,7 @@ pub(super) fn proof_of(digest: &str) -> String {
     format!("{}/proof", state_of(digest))
 }
 
-fn view(digest: &[u8], status: &StampStatus) -> StampView {
+pub(super) fn view(digest: &[u8], status: &StampStatus) -> StampView {
     let hex = digest.to_lower_hex_string();
     let mut out = StampView {
         state: state_name(&status.state),
@@ -239,8 +239,8 @@ pub(super) async fn is_known(services: &Services, digest: &[u8]) -> Result<bool,
 }
 
 /// Whether stamping goes on.
-pub(super) async fn readiness(services: &Services) -> Check {
-    match services.calendar.stats().await {
+pub(super) async fn readiness(calendar: &Calendar) -> Check {
+    match calendar.stats().await {
         Ok(stats) => match stats.stalled {
             Some(why) => Check::new("stamping", false, why),
             None => Check::new("stamping", true, format!("{} digests wait for a block", stats.pending)),
@@ -250,8 +250,8 @@ pub(super) async fn readiness(services: &Services) -> Check {
 }
 
 /// The stamps' gauges.
-pub(super) async fn set_gauges(services: &Services) {
-    if let Ok(stats) = services.calendar.stats().await {
+pub(super) async fn set_gauges(calendar: &Calendar) {
+    if let Ok(stats) = calendar.stats().await {
         let pending = usize::try_from(stats.pending).unwrap_or(usize::MAX);
         let age = usize::try_from(stats.oldest_pending_seconds.unwrap_or(0)).unwrap_or(usize::MAX);
         metrics::gauge!("cairn_stamps_pending").set(count(pending));

@@ -97,6 +97,27 @@ pub(crate) async fn hash_form(mut form: Multipart, idle: Duration) -> Result<Vec
     Ok(files)
 }
 
+/// The first file of a form, if it is no longer than a limit.
+pub(crate) async fn read_file(mut form: Multipart, limit: usize, idle: Duration) -> Result<Vec<u8>, Problem> {
+    let broken = |error: axum::extract::multipart::MultipartError| Problem::new(error.status(), error.body_text());
+    let next = tokio::time::timeout(idle, form.next_field()).await.map_err(|_| silent(idle))?;
+    let Some(mut field) = next.map_err(broken)? else {
+        return Err(Problem::unprocessable("the form has no file: send one"));
+    };
+    let mut out = Vec::new();
+    loop {
+        let piece = tokio::time::timeout(idle, field.chunk()).await.map_err(|_| silent(idle))?;
+        match piece.map_err(broken)? {
+            Some(piece) if out.len() + piece.len() > limit => {
+                let detail = format!("the file is longer than {limit} bytes");
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
+            }
+            Some(piece) => out.extend_from_slice(&piece),
+            None => return Ok(out),
+        }
+    }
+}
+
 /// Reads a body that has a limit; one that is longer is refused.
 pub(crate) async fn read_limited(body: Body, limit: usize, idle: Duration) -> Result<Vec<u8>, Problem> {
     let mut out = Vec::new();

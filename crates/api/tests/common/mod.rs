@@ -4,6 +4,8 @@
 use bitcoin::hashes::Hash as _;
 use bitcoin::{Amount, Network, OutPoint, ScriptBuf, Sequence, Transaction, TxIn, TxOut, Witness};
 use cairn_api::{ApiConfig, AppState, Services};
+use cairn_hashing::Hashes;
+use cairn_jobs::Jobs;
 use cairn_node::{Node, NodeConfig};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
 use cairn_store::{Store, StoreOptions};
@@ -118,6 +120,10 @@ pub async fn api() -> Api {
         max_bulk_digests: 100,
         ..ApiConfig::default()
     };
-    let state = AppState::new(Services::new(store, calendar, config), node, Arc::new(wallet));
+    let state = AppState::new(
+        Services::new(store.clone(), calendar.clone(), Hashes::new(Jobs::new(store), calendar), config),
+        node,
+        Arc::new(wallet),
+    );
     Api { router: cairn_api::http::router(state.clone()), state, _dir: dir }
 }

@@ -9,3 +9,4 @@ pub(crate) mod stamp;
 pub(crate) mod up;
 pub(crate) mod upgrade;
 pub(crate) mod verify;
+pub(crate) mod worker;

@@ -6,6 +6,8 @@ use crate::settings::{NetworkName, Resolved};
 use crate::terminal;
 use bitcoin::ScriptBuf;
 use cairn_api::{ApiConfig, AppState};
+use cairn_hashing::Hashes;
+use cairn_jobs::{Jobs, RunningWorker, Worker};
 use cairn_node::{Node, NodeEvent};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
 use cairn_store::{Store, StoreOptions};
@@ -21,6 +23,8 @@ use tokio::task::JoinHandle;
 const WALLET: &str = "default";
 /// How long after a failure the wallet tries to follow the chain again.
 const SYNC_RETRY: Duration = Duration::from_secs(1);
+/// How long tasks have to end when the process stops.
+const DRAIN: Duration = Duration::from_secs(10);
 /// A wallet that falls behind by this many blocks shows its progress.
 const SHOW_PROGRESS_FROM: u32 = 1_000;
 
@@ -55,6 +59,8 @@ impl Accounts {
 pub(crate) struct Services {
     /// What the HTTP API is made from.
     pub(crate) state: AppState,
+    /// Does tasks, unless there are processes of their own for that.
+    worker: Option<RunningWorker>,
     stamper: JoinHandle<()>,
     follower: JoinHandle<()>,
     /// True ends the stamper.
@@ -88,8 +94,14 @@ impl Services {
         let (closing, closed) = watch::channel(false);
         let follower = tokio::spawn(follow(node.clone(), wallet.clone(), source, stamper.waker()));
         let stamper = tokio::spawn(stamper.run(closed));
+        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone());
+        let worker = match settings.worker.concurrency.unwrap_or_else(cores) {
+            0 => None,
+            concurrency => Some(hashes.worker(Worker::new(hashes.jobs().clone()), concurrency).start()),
+        };
         Ok(Services {
-            state: AppState::new(cairn_api::Services::new(store, calendar, api), node.clone(), wallet),
+            worker,
+            state: AppState::new(cairn_api::Services::new(store, calendar, hashes, api), node.clone(), wallet),
             stamper,
             follower,
             closing,
@@ -99,6 +111,9 @@ impl Services {
     /// Stops what writes to the database; the node may still be read.
     pub(crate) async fn stop(&mut self) {
         self.follower.abort();
+        if let Some(worker) = &self.worker {
+            worker.stop(DRAIN).await;
+        }
         self.closing.send_replace(true);
         // A stamper that panicked has been reported by its own stack trace; its state is in the database.
         let _ = (&mut self.stamper).await;
@@ -154,8 +169,12 @@ fn store_options(url: &str) -> StoreOptions {
     if !url.starts_with("sqlite:") {
         return options;
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    StoreOptions { readers: options.readers.min(u32::try_from(cores).unwrap_or(u32::MAX)), ..options }
+    StoreOptions { readers: options.readers.min(u32::try_from(cores()).unwrap_or(u32::MAX)), ..options }
+}
+
+/// Tasks that compute at once, unless it is set.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 async fn sync_wallet(wallet: &Wallet, source: &Arc<dyn ChainSource>) -> Result<(), CliError> {

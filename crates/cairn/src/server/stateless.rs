@@ -7,6 +7,8 @@ use super::signals::signal;
 use crate::error::CliError;
 use crate::settings::Resolved;
 use cairn_api::{ApiConfig, Services};
+use cairn_hashing::Hashes;
+use cairn_jobs::Jobs;
 use cairn_stamp::Calendar;
 use std::net::SocketAddr;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,10 @@ impl StatelessServer {
         let store = services::open_store(resolved).await?;
         let calendar = services::calendar_config(resolved, http.address);
         let calendar = Calendar::start(store.clone(), calendar).await.map_err(CliError::failed)?;
-        Ok(StatelessServer { services: Services::new(store, calendar, config), http })
+        Ok(StatelessServer {
+            services: Services::new(store.clone(), calendar.clone(), Hashes::new(Jobs::new(store), calendar), config),
+            http,
+        })
     }
 
     /// Where HTTP is.

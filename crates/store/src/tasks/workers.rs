@@ -13,7 +13,7 @@ macro_rules! lease {
                 now!($clock),
                 ", ",
                 now!($clock),
-                " + $3)"
+                " + $3) ON CONFLICT (name) DO NOTHING"
             ),
             concat!(
                 "UPDATE workers SET expires_at = ",
@@ -72,7 +72,7 @@ impl Transaction {
         }
     }
 
-    /// A worker takes a lease under a name that nobody had before.
+    /// A worker takes a lease under a name that nobody else has; nothing changes where it has it already.
     ///
     /// # Errors
     /// The database failed.
