@@ -2,7 +2,7 @@
 
 use crate::bitcoin_core::Core;
 use crate::harness::{Server, eventually};
-use crate::nodes::{Node, one_tip, text};
+use crate::nodes::{Node, has_tip, one_tip, text};
 use crate::spends::{Spend, spend, truc};
 use serde_json::{Value, json};
 
@@ -68,21 +68,30 @@ fn transactions_are_told_both_ways_replaced_and_mined() {
     assert_eq!(ours.coins_hash("muhash"), core.coins_hash("muhash"));
 }
 
+/// A package goes from one to the other, and into a block.
+fn child_pays_for_parent(core: &Core, sender: &Server, receiver: &Server, who: &str) {
+    let parent = truc(&[(&coin(core, 1), 0)], &[REWARD]);
+    let child = truc(&[(&parent.txid(), 0)], &[REWARD - 2_0000]);
+    let refused = receiver.rpc_object("sendrawtransaction", json!([parent.hex()]));
+    assert!(!refused["error"].is_null(), "without its child it pays nothing: {refused}");
+    let package = sender.rpc("submitpackage", json!([[parent.hex(), child.hex()]]));
+    assert_eq!(package["package_msg"], "success", "{package}");
+    has_exactly(receiver, who, &[&parent, &child]);
+    let mined = sender.mine(1);
+    has_tip(receiver, &mined[0]);
+    has_exactly(receiver, who, &[]);
+}
+
 #[test]
-fn a_child_pays_for_a_parent_that_nobody_takes_alone() {
+fn a_child_pays_for_a_parent_of_core_that_we_do_not_take_alone() {
     let Some((core, ours)) = together() else { return };
-    for (height, sender, receiver, who) in [(1, &*core, &*ours, "we"), (2, &*ours, &*core, "Core")] {
-        let parent = truc(&[(&coin(&core, height), 0)], &[REWARD]);
-        let child = truc(&[(&parent.txid(), 0)], &[REWARD - 2_0000]);
-        let refused = receiver.rpc_object("sendrawtransaction", json!([parent.hex()]));
-        assert!(!refused["error"].is_null(), "without its child it pays nothing: {refused}");
-        let package = sender.rpc("submitpackage", json!([[parent.hex(), child.hex()]]));
-        assert_eq!(package["package_msg"], "success", "{package}");
-        has_exactly(receiver, who, &[&parent, &child]);
-        sender.mine(1);
-        one_tip("their block", &[&core, &ours]);
-        has_exactly(receiver, who, &[]);
-    }
+    child_pays_for_parent(&core, &core, &ours, "we");
+}
+
+#[test]
+fn a_child_pays_for_a_parent_of_ours_that_core_does_not_take_alone() {
+    let Some((core, ours)) = together() else { return };
+    child_pays_for_parent(&core, &ours, &core, "Core");
 }
 
 /// What Core says of the transport of its only connection, by which it has been told of a block.
