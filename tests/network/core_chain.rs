@@ -138,6 +138,11 @@ fn blocks_at_the_tip_go_as_compact_blocks_both_ways() {
     both_ways_at_the_tip(&ours, &core);
     assert!(counted("bytesrecv_per_msg", "cmpctblock") > before.0, "ours came as compact blocks");
     assert!(counted("bytessent_per_msg", "cmpctblock") > before.1, "Core's went as compact blocks");
+    let peer = ours.peers().remove(0);
+    assert!(peer["bip152_hb_to"] == true && peer["bip152_hb_from"] == true, "as we see it: {peer}");
+    for direction in ["bytesrecv_per_msg", "bytessent_per_msg"] {
+        assert!(peer[direction]["cmpctblock"].as_u64() > Some(0), "{direction}: {peer}");
+    }
 
     // A transaction that only the block's maker knew is asked for, in both directions.
     let coinbase = |node: &Server, hash: &str| node.rpc("getblock", json!([hash, 1]))["tx"][0].take();
