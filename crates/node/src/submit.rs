@@ -21,15 +21,19 @@ impl Node {
     }
 
     /// Puts a user's child with its parents into the mempool as far as they may come
-    /// ([`cairn_mempool::Mempool::accept_package`]), and tells the followers and the peers.
+    /// ([`cairn_mempool::Mempool::accept_package`]); tells the followers of what is new, and the peers of all that is there
+    /// (once: Core does not repeat what came as a package either).
     pub fn submit_package(&self, txs: &[Arc<Transaction>], max_fee_rate: Option<u64>) -> PackageResult {
         let result = self.take_package(txs, max_fee_rate);
-        for tx in accepted(txs, &result) {
-            let (txid, wtxid) = (tx.compute_txid(), tx.compute_wtxid());
-            self.mempool.add_unbroadcast(txid);
-            self.network.announce(txid, wtxid);
-        }
+        txs.iter().for_each(|tx| self.announce_again(&tx.compute_txid()));
         result
+    }
+
+    /// Tells the peers of a transaction if it is in the mempool, with the witnesses that it has there.
+    pub fn announce_again(&self, txid: &Txid) {
+        if let Some(entry) = self.mempool.relay_entry(txid) {
+            self.network.announce(entry.txid, entry.wtxid);
+        }
     }
 
     /// Puts a transaction into the mempool and tells the followers.

@@ -115,7 +115,9 @@ fn sendrawtransaction(context: &Context, args: &Args<'_>) -> RpcResult {
             return fail(code::VERIFY_ALREADY_IN_UTXO_SET, "Transaction outputs already in utxo set");
         }
     }
-    if !node.mempool.contains(&txid) {
+    if node.mempool.contains(&txid) {
+        node.announce_again(&txid);
+    } else {
         if max_fee > 0 {
             let tested = node.mempool.test_accept(&tx, u64::from(node.now())).map_err(|reject| send_error(&reject))?;
             if tested.fee.to_sat() > max_fee {
