@@ -44,7 +44,7 @@ pub struct Mempool {
 pub(crate) struct State {
     pub(crate) pool: Pool,
     pub(crate) rolling: RollingFee,
-    /// The latest time that a caller told, seconds since 1970.
+    /// The time that a caller told last, seconds since 1970; a clock that is set goes back too.
     pub(crate) now: u64,
     /// Blocks were disconnected, and what they held is not returned yet.
     pub(crate) reorg: Option<Reorg>,
@@ -128,7 +128,7 @@ impl Mempool {
     /// The minimum fee rate falls with time, which only callers know.
     pub(crate) fn note_time(&self, now: u64) {
         let mut state = self.lock();
-        state.now = state.now.max(now);
+        state.now = now;
     }
 
     /// Totals.

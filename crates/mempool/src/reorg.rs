@@ -35,7 +35,7 @@ impl Mempool {
     /// Follows the chain: removes what a block confirmed or made conflict, returns what a disconnected block held.
     pub fn chain_event(&self, event: &ChainEvent, now: u64) {
         let mut state = self.lock_unsettled();
-        state.now = state.now.max(now);
+        state.now = now;
         match event {
             ChainEvent::Connected { block, entry } => {
                 state.connected(&block.txdata, now);
