@@ -208,6 +208,10 @@ pub(crate) struct MempoolSection {
     pub(crate) min_relay_fee_rate: Option<u64>,
     /// Accept transactions that are valid but not standard (regtest only).
     pub(crate) accept_non_standard: bool,
+    /// Hours after which a transaction is dropped; 336, as Core, by default.
+    pub(crate) expiry_hours: Option<u64>,
+    /// Keep the mempool in a file while the node is not running; true by default.
+    pub(crate) persist: Option<bool>,
 }
 
 /// `[mining]`.

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt;
 
 /// Keys that the file may hold, as `section.key`.
-const KEYS: [&str; 31] = [
+const KEYS: [&str; 33] = [
     "network",
     "signet.challenge",
     "signet.block_time",
@@ -31,6 +31,8 @@ const KEYS: [&str; 31] = [
     "mempool.max_mib",
     "mempool.min_relay_fee_rate",
     "mempool.accept_non_standard",
+    "mempool.expiry_hours",
+    "mempool.persist",
     "mining.block_time",
     "mining.address",
     "mining.share",
@@ -110,6 +112,8 @@ proptest! {
             Ok((config, resolved)) => {
                 prop_assert!(config.coin_cache_bytes >= resolved.settings.chain.coin_cache_mib);
                 prop_assert!(config.mempool.max_bytes >= resolved.settings.mempool.max_mib.unwrap_or(0));
+                prop_assert!(config.mempool.expiry_seconds >= resolved.settings.mempool.expiry_hours.unwrap_or(0));
+                prop_assert_eq!(config.mempool.persist, resolved.settings.mempool.persist.unwrap_or(true));
             }
             Err(error) => {
                 prop_assert_eq!(error.code, exit::USAGE);

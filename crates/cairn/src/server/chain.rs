@@ -58,6 +58,11 @@ pub(crate) fn node_config(resolved: &Resolved, wallet: bool) -> Result<NodeConfi
         max_bytes: settings.mempool.max_mib.map_or(defaults.max_bytes, bytes),
         min_relay_fee_rate: settings.mempool.min_relay_fee_rate.unwrap_or(defaults.min_relay_fee_rate),
         require_standard: !settings.mempool.accept_non_standard,
+        expiry_seconds: settings
+            .mempool
+            .expiry_hours
+            .map_or(defaults.expiry_seconds, |hours| hours.saturating_mul(3600)),
+        persist: settings.mempool.persist.unwrap_or(defaults.persist),
         ..defaults
     };
     let signet = signet(settings)?;
