@@ -18,6 +18,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod bad_input;
+#[path = "../network/bitcoind.rs"]
+#[allow(dead_code, reason = "shared with the tier `network`, which uses all of it")]
+mod bitcoind;
 mod block_files;
 mod harness;
 mod kill;

@@ -1,10 +1,10 @@
 //! A signet made by `cairn signet new`: mined by who has its keys, followed by who has not, and judged by a `bitcoind`.
 
-use crate::harness::{Server, assert_exit, eventually, free_port, refused, rpc_bytes, spawn};
+use crate::bitcoind::{self, Bitcoind};
+use crate::harness::{Server, assert_exit, eventually, refused, spawn};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 
 const ADDRESS: &str = "tb1qw508d6qejxtdg4y5r3zarvary0c5xw7kxpjzsx";
 
@@ -160,72 +160,44 @@ fn what_cannot_be_made_is_said_and_nothing_is_written_over() {
     assert_eq!(std::fs::read_to_string(dir.path().join("keys/key-1.txt")).unwrap(), key);
 }
 
-/// A running `bitcoind`, killed when it goes out of scope.
-struct Bitcoind {
-    child: Child,
-    cookie: PathBuf,
-    port: u16,
-}
-
-impl Bitcoind {
-    /// A `bitcoind` of a signet, ready; none where the environment does not name the program.
-    fn of(signet: &Signet) -> Option<Bitcoind> {
-        let Some(program) = std::env::var_os("BITCOIND") else {
-            eprintln!("SKIPPED: BITCOIND names no bitcoind");
-            return None;
-        };
-        let dir = signet.dir.path().join("bitcoind");
-        std::fs::create_dir(&dir).unwrap();
-        let port = free_port();
-        let child = Command::new(program)
-            .arg(format!("-datadir={}", dir.display()))
-            .args(["-signet", "-listen=0", "-connect=0", "-dnsseed=0", "-printtoconsole=0"])
-            .args([format!("-rpcport={port}"), format!("-signetchallenge={}", signet.challenge())])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("BITCOIND is a program");
-        let mut bitcoind = Bitcoind { child, cookie: dir.join("signet/.cookie"), port };
-        eventually("a bitcoind that answers", || {
-            let ended = bitcoind.child.try_wait().expect("our child");
-            assert!(ended.is_none(), "bitcoind ended: {ended:?}");
-            bitcoind.call("getblockcount", json!([])).filter(|answer| answer["error"].is_null())
-        });
-        Some(bitcoind)
-    }
-
-    fn call(&self, method: &str, params: Value) -> Option<Value> {
-        let cookie = std::fs::read_to_string(&self.cookie).ok()?;
-        let (_, answer) = rpc_bytes(&format!("127.0.0.1:{}", self.port), cookie.trim(), method, params);
-        serde_json::from_slice(&answer).ok()
-    }
-
-    fn rpc(&self, method: &str, params: Value) -> Value {
-        let mut answer = self.call(method, params).expect("bitcoind answers");
-        assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-        answer["result"].take()
-    }
-}
-
-impl Drop for Bitcoind {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// A `bitcoind` of a signet; none where the environment does not name the program.
+fn bitcoind_of(signet: &Signet) -> Option<Bitcoind> {
+    let challenge = format!("-signetchallenge={}", signet.challenge());
+    bitcoind::program().map(|program| Bitcoind::start_on(&program, "signet", &[&challenge]))
 }
 
 #[test]
 fn a_bitcoind_takes_its_blocks() {
     for (keys, required) in [("1", "1"), ("3", "2"), ("5", "3")] {
         let signet = Signet::new(&["--keys", keys, "--required", required]);
-        let Some(bitcoind) = Bitcoind::of(&signet) else { return };
+        let Some(bitcoind) = bitcoind_of(&signet) else { return };
         let files: Vec<String> = (0..required.parse().unwrap()).map(|n| signet.key(n)).collect();
         let blocks = signet.mined(2, &files.iter().map(String::as_str).collect::<Vec<_>>());
         for block in &blocks {
-            assert_eq!(bitcoind.rpc("submitblock", json!([block])), Value::Null, "{required} of {keys}");
+            assert_eq!(bitcoind.rpc("submitblock", &[block.as_str().unwrap()]), "", "{required} of {keys}");
         }
-        let info = bitcoind.rpc("getblockchaininfo", json!([]));
+        let info = bitcoind.rpc("getblockchaininfo", &[]);
         assert_eq!((&info["blocks"], &info["signet_challenge"]), (&json!(2), &json!(signet.challenge())));
     }
+}
+
+/// As the command says: the challenge is all that its peers must know.
+#[test]
+fn a_bitcoind_joins_it() {
+    let signet = Signet::new(&[]);
+    let Some(program) = bitcoind::program() else { return };
+    let miner = signet.server("miner");
+    let key = signet.key(0);
+    let mine = ["--miner", "--mining-address", ADDRESS, "--block-time", "0.1", "--signet-key", &key];
+    let _running = miner.node(&signet.flags(&mine));
+    let challenge = format!("-signetchallenge={}", signet.challenge());
+    let addnode = format!("-addnode={}", miner.p2p);
+    let bitcoind = Bitcoind::start_on(&program, "signet", &[&challenge, &addnode]);
+    eventually("blocks of a miner in a bitcoind", || {
+        (bitcoind.rpc("getblockcount", &[]).as_u64() >= Some(2)).then_some(())
+    });
+    let hash = miner.rpc("getblockhash", json!([2]));
+    assert_eq!(bitcoind.rpc("getblockhash", &["2"]), hash);
 }
 
 /// Descriptors of the key files are those of Bitcoin Core: it can sign with them.
@@ -233,18 +205,14 @@ fn a_bitcoind_takes_its_blocks() {
 fn a_bitcoind_reads_its_keys() {
     for (keys, required) in [("1", "1"), ("3", "1"), ("15", "15")] {
         let signet = Signet::new(&["--keys", keys, "--required", required]);
-        let Some(bitcoind) = Bitcoind::of(&signet) else { return };
+        let Some(bitcoind) = bitcoind_of(&signet) else { return };
         let text = std::fs::read_to_string(signet.key(0)).unwrap();
         let descriptor = text.lines().find(|line| !line.starts_with('#')).unwrap();
-        let read = bitcoind.rpc("getdescriptorinfo", json!([descriptor]));
+        let read = bitcoind.rpc("getdescriptorinfo", &[descriptor]);
         for said in ["issolvable", "hasprivatekeys"] {
             assert_eq!(read[said], true, "{keys} keys: {read}");
         }
-        assert!(
-            read["descriptor"]
-                .as_str()
-                .unwrap()
-                .contains(signet.description["keys"][0]["public_key"].as_str().unwrap())
-        );
+        let public = signet.description["keys"][0]["public_key"].as_str().unwrap();
+        assert!(read["descriptor"].as_str().unwrap().contains(public), "{read}");
     }
 }

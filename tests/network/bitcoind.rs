@@ -12,10 +12,12 @@ use tempfile::TempDir;
 /// Seconds that it may take to start before it counts as hung.
 const PATIENCE_SECONDS: u32 = 120;
 
-/// A running bitcoind on regtest, killed when it goes out of scope.
+/// A running bitcoind, killed when it goes out of scope.
 pub(crate) struct Bitcoind {
     child: Child,
     cli: PathBuf,
+    /// `regtest` or `signet`.
+    chain: &'static str,
     pub(crate) data: TempDir,
     p2p: u16,
     /// Where it listens for JSON-RPC, on loopback.
@@ -32,12 +34,18 @@ pub(crate) fn program() -> Option<PathBuf> {
 }
 
 impl Bitcoind {
-    /// Starts it with more arguments. It listens on loopback, looks for nobody, and has no wallet.
+    /// Starts it on regtest with more arguments.
     pub(crate) fn start(program: &Path, more: &[&str]) -> Self {
+        Self::start_on(program, "regtest", more)
+    }
+
+    /// Starts it with more arguments. It listens on loopback, looks for nobody, and has no wallet.
+    pub(crate) fn start_on(program: &Path, chain: &'static str, more: &[&str]) -> Self {
         let data = TempDir::new().expect("a temporary directory");
         let (p2p, rpc) = free_ports();
         let child = Command::new(program)
-            .args(["-regtest", "-server", "-listen=1", "-listenonion=0", "-discover=0", "-dnsseed=0", "-fixedseeds=0"])
+            .arg(format!("-chain={chain}"))
+            .args(["-server", "-listen=1", "-listenonion=0", "-discover=0", "-dnsseed=0", "-fixedseeds=0"])
             .args(["-disablewallet", "-natpmp=0", "-printtoconsole=0", "-debug=net", "-par=1", "-dbcache=4"])
             .arg(format!("-datadir={}", data.path().display()))
             .arg(format!("-bind=127.0.0.1:{p2p}"))
@@ -48,7 +56,7 @@ impl Bitcoind {
             .stderr(Stdio::inherit())
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-        let node = Self { child, cli: program.with_file_name("bitcoin-cli"), data, p2p, rpc };
+        let node = Self { child, cli: program.with_file_name("bitcoin-cli"), chain, data, p2p, rpc };
         let timeout = format!("-rpcwaittimeout={PATIENCE_SECONDS}");
         let output = node.cli(&["-rpcwait", &timeout, "getblockcount"]);
         assert!(output.status.success(), "bitcoind did not start: {output:?}\n{}", node.log());
@@ -71,12 +79,12 @@ impl Bitcoind {
 
     /// Its debug log so far.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.data.path().join("regtest/debug.log")).unwrap_or_default()
+        std::fs::read_to_string(self.data.path().join(self.chain).join("debug.log")).unwrap_or_default()
     }
 
     fn cli(&self, args: &[&str]) -> Output {
         Command::new(&self.cli)
-            .arg("-regtest")
+            .arg(format!("-chain={}", self.chain))
             .arg(format!("-datadir={}", self.data.path().display()))
             .arg(format!("-rpcport={}", self.rpc))
             .args(args)
