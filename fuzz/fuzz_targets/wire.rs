@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, Sink};
 
 const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
@@ -139,7 +140,7 @@ fn stream<R: AsyncRead + Unpin>(mut reader: Reader<R>) {
 
 fn outbound(pieces: Pieces<'_>) -> Reader<Pieces<'_>> {
     let settling =
-        transport::outbound(pieces, tokio::io::sink(), MAGIC, TransportVersion::V1, StdRng::seed_from_u64(1));
+        transport::outbound(pieces, tokio::io::sink(), MAGIC, TransportVersion::V1, Duration::MAX, StdRng::seed_from_u64(1));
     finished(settling).expect("v1 has nothing to settle").0
 }
 
@@ -154,7 +155,7 @@ fn wire(frame: &Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
     let collecting = Collecting(&mut bytes);
     let settling =
-        transport::outbound(tokio::io::empty(), collecting, MAGIC, TransportVersion::V1, StdRng::seed_from_u64(1));
+        transport::outbound(tokio::io::empty(), collecting, MAGIC, TransportVersion::V1, Duration::MAX, StdRng::seed_from_u64(1));
     let (_, mut writer, _) = finished(settling).expect("v1 has nothing to settle");
     finished(writer.write(frame)).expect("a vector takes any bytes");
     drop(writer);

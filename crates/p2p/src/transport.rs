@@ -1,7 +1,7 @@
 //! A connection's bytes: v1 framing and BIP 324 encryption.
 //!
-//! [`outbound`] and [`inbound`] settle how a peer is spoken with; they take as long as the peer lets them, so callers set
-//! a time limit. What comes of it is a [`Reader`] and a [`Writer`], for a task each. Neither knows what messages mean.
+//! [`outbound`] and [`inbound`] settle how a peer is spoken with; the latter takes as long as the peer lets it, so callers
+//! set a time limit. What comes of it is a [`Reader`] and a [`Writer`], for a task each. Neither knows what messages mean.
 //!
 //! A peer costs no more memory than it has sent, and 256 KiB: nothing is taken on the word of a header. A reader that
 //! waits between messages holds none.
@@ -22,7 +22,9 @@ use handshake::Handshaking;
 use input::Input;
 use rand::CryptoRng;
 use std::io;
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
 
 /// How a connection's bytes are framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,9 +67,13 @@ pub enum TransportError {
     /// The connection failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The peer closed before it sent anything, as those do that only know v1 (Core's `ShouldReconnectV1`).
-    #[error("the peer seems not to know v2 transport: it closed before it sent anything")]
+    /// The connection ended, or its time did, before the peer sent anything, as with those that only know v1 (Core's
+    /// `ShouldReconnectV1`).
+    #[error("the peer seems not to know v2 transport: it sent nothing")]
     RetryV1,
+    /// It was not settled in time.
+    #[error("no handshake in time")]
+    TimedOut,
     /// A message of another network.
     #[error("wrong MessageStart {}", bitcoin::hex::DisplayHex::as_hex(.0))]
     WrongMagic([u8; 4]),
@@ -86,12 +92,13 @@ impl From<bip324::Error> for TransportError {
 }
 
 /// Begins a connection that was made to a peer, by its two halves. `magic` begins the network's messages. With v1 there
-/// is nothing to settle, and nothing is sent or awaited.
+/// is nothing to settle, and nothing is sent or awaited. With v2 the peer has `time`.
 pub async fn outbound<R, W>(
     reader: R,
     writer: W,
     magic: [u8; 4],
     version: TransportVersion,
+    time: Duration,
     rng: impl CryptoRng,
 ) -> Result<(Reader<R>, Writer<W>, Info), TransportError>
 where
@@ -101,7 +108,14 @@ where
     let input = Input::new(reader);
     match version {
         TransportVersion::V1 => Ok(v1(input, writer, magic)),
-        TransportVersion::V2 => Handshaking::new(input, writer).run(magic, Role::Initiator, rng).await,
+        TransportVersion::V2 => {
+            let mut shaking = Handshaking::new(input, writer);
+            match timeout(time, shaking.settle(magic, Role::Initiator, rng)).await {
+                Ok(settled) => settled.map(|(cipher, info)| shaking.into_halves(cipher, info)),
+                Err(_) if shaking.may_be_v1() => Err(TransportError::RetryV1),
+                Err(_) => Err(TransportError::TimedOut),
+            }
+        }
     }
 }
 
@@ -122,7 +136,9 @@ where
     if !accept_v2 || begins_with_version(&mut input, magic).await? {
         return Ok(v1(input, writer, magic));
     }
-    Handshaking::new(input, writer).run(magic, Role::Responder, rng).await
+    let mut shaking = Handshaking::new(input, writer);
+    let (cipher, info) = shaking.settle(magic, Role::Responder, rng).await?;
+    Ok(shaking.into_halves(cipher, info))
 }
 
 /// Bytes 4 to 16 of the first message of a peer that speaks v1.

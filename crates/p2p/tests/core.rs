@@ -13,6 +13,7 @@ use bitcoin::p2p::message_compact_blocks::SendCmpct;
 use bitcoin::p2p::message_network::VersionMessage;
 use bitcoin::{BlockHash, Network};
 use bitcoind::Bitcoind;
+use cairn_p2p::limits;
 use cairn_p2p::message::{Frame, decode, encode};
 use cairn_p2p::transport::{self, Info, Reader, Received, TransportError, TransportVersion, Writer};
 use rand::rngs::StdRng;
@@ -35,7 +36,7 @@ type Settled = (Reader<OwnedReadHalf>, Writer<OwnedWriteHalf>, Info);
 
 async fn outbound(node: &Bitcoind, version: TransportVersion) -> Result<Settled, TransportError> {
     let (reader, writer) = TcpStream::connect(node.p2p_address()).await.expect("it listens").into_split();
-    transport::outbound(reader, writer, magic(), version, rng()).await
+    transport::outbound(reader, writer, magic(), version, limits::HANDSHAKE_TIMEOUT, rng()).await
 }
 
 async fn inbound(listener: &TcpListener, accept_v2: bool) -> Result<Settled, TransportError> {

@@ -64,14 +64,11 @@ async fn try_dial(context: &Context, connection: &Connection) -> String {
         let (read, write) = stream.into_split();
         let version = if v2 { TransportVersion::V2 } else { TransportVersion::V1 };
         let rng: StdRng = rand::make_rng();
-        let shaken = transport::outbound(read, write, context.magic, version, rng);
-        let shaken = timeout(limits::HANDSHAKE_TIMEOUT, shaken).await;
-        match shaken {
-            Ok(Ok(transport)) => return serve(context, connection, bound, transport).await,
-            // A peer that does not know BIP 324 hangs up: it is tried again as it knows it.
-            Ok(Err(TransportError::RetryV1)) if v2 => v2 = false,
-            Ok(Err(error)) => return error.to_string(),
-            Err(_) => return "no handshake in time".to_owned(),
+        match transport::outbound(read, write, context.magic, version, limits::HANDSHAKE_TIMEOUT, rng).await {
+            Ok(transport) => return serve(context, connection, bound, transport).await,
+            // A peer that does not know BIP 324 hangs up, or waits: it is tried again as it knows it.
+            Err(TransportError::RetryV1) if v2 => v2 = false,
+            Err(error) => return error.to_string(),
         }
     }
 }
@@ -89,7 +86,7 @@ pub(super) async fn accepted(context: Context, connection: Connection, stream: T
             match timeout(limits::HANDSHAKE_TIMEOUT, shaken).await {
                 Ok(Ok(transport)) => serve(&context, &connection, bound, transport).await,
                 Ok(Err(error)) => error.to_string(),
-                Err(_) => "no handshake in time".to_owned(),
+                Err(_) => TransportError::TimedOut.to_string(),
             }
         } => reason,
     };

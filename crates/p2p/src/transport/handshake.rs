@@ -40,13 +40,25 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Handshaking<R, W> {
         Self { input, writer, output: Vec::new(), sent: 0, heard }
     }
 
+    /// Whether the peer may be one that waits for the rest of a v1 message: enough was sent for it to see a header that is
+    /// none, and nothing came.
+    pub(super) fn may_be_v1(&self) -> bool {
+        !self.heard && self.sent >= V1_HEADER_LENGTH
+    }
+
+    /// What the connection becomes.
+    pub(super) fn into_halves(self, cipher: CipherSession, info: Info) -> (Reader<R>, Writer<W>, Info) {
+        let (inbound, outbound) = cipher.into_split();
+        (Reader::v2(self.input, inbound), Writer::v2(self.writer, outbound), info)
+    }
+
     /// The whole handshake.
-    pub(super) async fn run(
-        mut self,
+    pub(super) async fn settle(
+        &mut self,
         magic: [u8; 4],
         role: Role,
         mut rng: impl CryptoRng,
-    ) -> Result<(Reader<R>, Writer<W>, Info), TransportError> {
+    ) -> Result<(CipherSession, Info), TransportError> {
         let mut garbage = vec![0; rng.random_range(0..=MAX_GARBAGE_LENGTH)];
         rng.fill_bytes(&mut garbage);
         let handshake = Handshake::new_with_rng(magic, role, &mut Entropy(rng), &Secp256k1::signing_only())?;
@@ -79,8 +91,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Handshaking<R, W> {
             received: KEY_LENGTH + garbage_length + packets,
             sent: self.output.len(),
         };
-        let (inbound, outbound) = cipher.into_split();
-        Ok((Reader::v2(self.input, inbound), Writer::v2(self.writer, outbound), info))
+        Ok((cipher, info))
     }
 
     async fn receive_key(&mut self, role: Role) -> Result<[u8; KEY_LENGTH], TransportError> {
@@ -92,8 +103,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Handshaking<R, W> {
                 return Ok(key);
             }
             if let Err(error) = self.more().await {
-                // Enough was sent for a v1 peer to see a header that is none.
-                let refused = role == Role::Initiator && !self.heard && self.sent >= V1_HEADER_LENGTH;
+                let refused = role == Role::Initiator && self.may_be_v1();
                 return Err(if refused { TransportError::RetryV1 } else { error });
             }
         }

@@ -3,7 +3,7 @@ mod encrypted;
 use super::ids::{command_length, read_command, write_command};
 use super::reader::{V1_HEADER_LENGTH, checksum};
 use super::*;
-use crate::limits::{MAX_GARBAGE_LENGTH, MAX_PROTOCOL_MESSAGE_LENGTH, MAX_RESERVE_AHEAD};
+use crate::limits::{HANDSHAKE_TIMEOUT as TIME, MAX_GARBAGE_LENGTH, MAX_PROTOCOL_MESSAGE_LENGTH, MAX_RESERVE_AHEAD};
 use crate::message::strategies::messages;
 use crate::message::{Command, Frame, encode};
 use proptest::strategy::{Strategy, ValueTree};
@@ -12,9 +12,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
-use tokio::time::timeout;
 
 const MAGIC: [u8; 4] = [0xfa, 0xbf, 0xb5, 0xda];
 
@@ -33,7 +31,7 @@ async fn pair(version: TransportVersion, buffer: usize) -> (Settled, Settled) {
     let (ours, theirs) = duplex(buffer);
     let ((reader, writer), (their_reader, their_writer)) = (split(ours), split(theirs));
     let (outbound, inbound) = tokio::join!(
-        outbound(reader, writer, MAGIC, version, StdRng::seed_from_u64(1)),
+        outbound(reader, writer, MAGIC, version, TIME, StdRng::seed_from_u64(1)),
         inbound(their_reader, their_writer, MAGIC, version == TransportVersion::V2, StdRng::seed_from_u64(2)),
     );
     (outbound.expect("settled"), inbound.expect("settled"))
@@ -131,7 +129,8 @@ async fn a_v1_message_is_what_the_protocol_says() {
 async fn raw(version: TransportVersion) -> (Settled, DuplexStream) {
     let (ours, stream) = duplex(1 << 16);
     let (reader, writer) = split(ours);
-    let settled = outbound(reader, writer, MAGIC, version, StdRng::seed_from_u64(1)).await.expect("nothing to settle");
+    let settled =
+        outbound(reader, writer, MAGIC, version, TIME, StdRng::seed_from_u64(1)).await.expect("nothing to settle");
     (settled, stream)
 }
 
@@ -287,7 +286,7 @@ async fn a_peer_that_speaks_v2_is_refused_where_v2_is_not_accepted() {
             inbound(their_reader, their_writer, MAGIC, false, StdRng::seed_from_u64(2)).await.expect("v1");
         assert!(matches!(reader.read().await, Err(TransportError::WrongMagic(_))));
     };
-    let trying = outbound(reader, writer, MAGIC, TransportVersion::V2, StdRng::seed_from_u64(1));
+    let trying = outbound(reader, writer, MAGIC, TransportVersion::V2, TIME, StdRng::seed_from_u64(1));
     let (result, ()) = tokio::join!(trying, refusing);
     assert!(matches!(result, Err(TransportError::RetryV1)));
 }
@@ -297,7 +296,8 @@ async fn v1_is_tried_only_with_a_peer_that_saw_a_header_and_said_nothing() {
     for (reads, says, is_retry) in [(24, 0, true), (23, 0, false), (24, 1, false), (0, 0, false), (0, 63, false)] {
         let (ours, mut peer) = duplex(1);
         let (reader, writer) = split(ours);
-        let trying = tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, StdRng::seed_from_u64(1)));
+        let trying =
+            tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, TIME, StdRng::seed_from_u64(1)));
         peer.write_all(&vec![0; says]).await.expect("taken");
         // The stream takes one byte more than was read.
         for _ in 1..reads {
@@ -307,6 +307,27 @@ async fn v1_is_tried_only_with_a_peer_that_saw_a_header_and_said_nothing() {
         drop(peer);
         let result = trying.await.expect("no panic").map(drop);
         assert_eq!(matches!(result, Err(TransportError::RetryV1)), is_retry, "{reads} {says}: {result:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn v1_is_tried_with_a_peer_that_says_nothing_for_as_long_as_it_may() {
+    let second = Duration::from_secs(1);
+    for (says, is_retry) in [(0, true), (1, false), (63, false), (64, false)] {
+        let (ours, mut peer) = duplex(1 << 16);
+        let (reader, writer) = split(ours);
+        let trying =
+            tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, TIME, StdRng::seed_from_u64(1)));
+        peer.write_all(&vec![7; says]).await.expect("taken");
+        tokio::time::sleep(TIME - second).await;
+        assert!(!trying.is_finished(), "it has a second left");
+        tokio::time::sleep(2 * second).await;
+        assert!(trying.is_finished(), "its time is over");
+        match trying.await.expect("no panic").map(drop) {
+            Err(TransportError::RetryV1) => assert!(is_retry, "it said {says} bytes"),
+            Err(TransportError::TimedOut) => assert!(!is_retry, "it said nothing"),
+            result => panic!("{result:?}"),
+        }
     }
 }
 

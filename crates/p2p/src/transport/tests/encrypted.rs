@@ -18,7 +18,7 @@ struct ByHand {
 async fn by_hand(garbage: &[u8], decoys: &[&[u8]]) -> ByHand {
     let (stream, mut peer) = duplex(1 << 23);
     let (reader, writer) = split(stream);
-    let ours = tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, StdRng::seed_from_u64(1)));
+    let ours = tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, TIME, StdRng::seed_from_u64(1)));
     let mut key = [0; 64];
     peer.read_exact(&mut key).await.expect("sent");
     let handshake = Handshake::new(MAGIC, Role::Responder).expect("a key");
@@ -72,7 +72,7 @@ async fn garbage_has_up_to_4095_bytes() {
 async fn a_flood_of_garbage_is_cut_where_a_terminator_had_to_be() {
     let (stream, peer) = duplex(1);
     let (reader, writer) = split(stream);
-    let ours = tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, StdRng::seed_from_u64(1)));
+    let ours = tokio::spawn(outbound(reader, writer, MAGIC, TransportVersion::V2, TIME, StdRng::seed_from_u64(1)));
     let (mut from_us, mut to_us) = split(peer);
     let drain = tokio::spawn(async move { tokio::io::copy(&mut from_us, &mut tokio::io::sink()).await });
     let mut sent = 0;
