@@ -22,7 +22,7 @@ pub struct FilterRequest {
     /// The last block.
     pub stop_hash: BlockHash,
     /// Blocks that such a request may be of.
-    max_blocks: u32,
+    pub(crate) max_blocks: u32,
 }
 
 impl From<&GetCFilters> for FilterRequest {

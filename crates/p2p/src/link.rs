@@ -111,8 +111,9 @@ impl Outgoing {
         self.frames.try_recv().ok()
     }
 
-    /// So many bytes were written.
-    pub fn written(&self, bytes: usize) {
-        self.queued.fetch_sub(bytes, Ordering::Relaxed);
+    /// So many bytes were written; true if that makes room for answers again.
+    pub fn written(&self, bytes: usize) -> bool {
+        let before = self.queued.fetch_sub(bytes, Ordering::Relaxed);
+        before >= limits::MAX_SEND_BUFFER && before.saturating_sub(bytes) < limits::MAX_SEND_BUFFER
     }
 }

@@ -5,6 +5,7 @@
 //! none when it has not, so that an idle node keeps no thread for it.
 
 use crate::filters::FilterRequest;
+use crate::limits::MAX_SEND_BUFFER;
 use crate::message::{self, Frame};
 use crate::txdownload::PackageToValidate;
 use crate::types::{PeerId, RelayTx, Time};
@@ -184,6 +185,8 @@ pub enum Done {
         peer: PeerId,
         /// The messages.
         frames: Vec<Frame>,
+        /// The job for those that follow, once the peer has read these.
+        rest: Option<Box<Job>>,
     },
     /// Of reading: a frame a block; none where it is not here any more, or cannot be read.
     Read {
@@ -191,6 +194,8 @@ pub enum Done {
         peer: PeerId,
         /// The blocks and the frames.
         blocks: Vec<(BlockHash, Result<Frame, ReadFailure>)>,
+        /// As with filters.
+        rest: Option<Box<Job>>,
     },
 }
 
@@ -239,29 +244,52 @@ impl Job {
                 Done::Package { package, outcome }
             }
             Job::Filters { peer, request, answer } => {
-                let frames = filters(host.chain(), &request, answer).unwrap_or_else(|error| {
+                let (frames, rest) = filters(host.chain(), &request, answer).unwrap_or_else(|error| {
                     tracing::error!(%error, "block filters that a peer wants cannot be read");
-                    Vec::new()
+                    Default::default()
                 });
-                Done::Filters { peer, frames }
+                let rest = rest.map(|request| Box::new(Job::Filters { peer, request, answer }));
+                Done::Filters { peer, frames, rest }
             }
             Job::Read { peer, blocks } => {
-                let read = |(hash, form)| (hash, read(host.chain(), &hash, form));
-                Done::Read { peer, blocks: blocks.into_iter().map(read).collect() }
+                let mut left = blocks.into_iter();
+                let (mut blocks, mut bytes) = (Vec::new(), 0);
+                while bytes < MAX_SEND_BUFFER
+                    && let Some((hash, form)) = left.next()
+                {
+                    let read = read(host.chain(), &hash, form);
+                    bytes += read.as_ref().map_or(0, |frame| frame.payload().len());
+                    blocks.push((hash, read));
+                }
+                let rest = (left.len() > 0).then(|| Box::new(Job::Read { peer, blocks: left.collect() }));
+                Done::Read { peer, blocks, rest }
             }
         }
     }
 }
 
-fn filters(chain: &Chain, request: &FilterRequest, answer: FilterAnswer) -> Result<Vec<Frame>, ChainError> {
+/// The answer's messages, as many as a peer may have unread, and the request for the rest.
+fn filters(
+    chain: &Chain,
+    request: &FilterRequest,
+    answer: FilterAnswer,
+) -> Result<(Vec<Frame>, Option<FilterRequest>), ChainError> {
     let FilterRequest { filter_type, start_height, stop_hash, .. } = *request;
-    Ok(match answer {
+    let frames = match answer {
         FilterAnswer::Filters => {
-            let Some(filters) = chain.filters(start_height, &stop_hash)? else { return Ok(Vec::new()) };
-            let frame = |(block_hash, filter): (BlockHash, BlockFilter)| {
-                message::encode(&NetworkMessage::CFilter(CFilter { filter_type, block_hash, filter: filter.content }))
-            };
-            filters.map(|read| read.map(frame)).collect::<Result<_, _>>()?
+            let Some(filters) = chain.filters(start_height, &stop_hash)? else { return Ok(Default::default()) };
+            let (mut frames, mut bytes) = (Vec::new(), 0);
+            for (height, read) in (start_height..).zip(filters) {
+                if bytes >= MAX_SEND_BUFFER {
+                    return Ok((frames, Some(FilterRequest { start_height: height, ..*request })));
+                }
+                let (block_hash, filter): (BlockHash, BlockFilter) = read?;
+                let message = CFilter { filter_type, block_hash, filter: filter.content };
+                let frame = message::encode(&NetworkMessage::CFilter(message));
+                bytes += frame.payload().len();
+                frames.push(frame);
+            }
+            frames
         }
         FilterAnswer::Headers => chain
             .filter_hashes(start_height, &stop_hash)?
@@ -278,7 +306,8 @@ fn filters(chain: &Chain, request: &FilterRequest, answer: FilterAnswer) -> Resu
             })
             .into_iter()
             .collect(),
-    })
+    };
+    Ok((frames, None))
 }
 
 fn read(chain: &Chain, hash: &BlockHash, form: ReadForm) -> Result<Frame, ReadFailure> {

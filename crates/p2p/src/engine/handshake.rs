@@ -76,6 +76,7 @@ impl Peer {
             continuation: None,
             getdata: Default::default(),
             reading: false,
+            to_read: None,
             last_block: Duration::ZERO,
             last_block_announcement: Duration::ZERO,
             chain_sync: Default::default(),

@@ -104,6 +104,11 @@ pub enum Event {
         /// Bytes on the wire.
         size: usize,
     },
+    /// A peer has read so much that there is room for answers again.
+    Room {
+        /// Who.
+        peer: PeerId,
+    },
     /// A connection has ended.
     Disconnected {
         /// Whose.
@@ -265,6 +270,7 @@ impl Engine {
                 let now = self.now;
                 self.with(peer, |peer| peer.received.add(OTHER, size, now));
             }
+            Event::Room { peer } => self.resume(peer),
             Event::Disconnected { peer, reason } => self.disconnected(peer, &reason),
             Event::Done(done) => self.done(done),
             Event::TipChanged => self.tip_changed(),
@@ -302,6 +308,11 @@ impl Engine {
 
     /// Goes on with what a peer said while it was not heard.
     fn resume(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.leaving && peer.has_room())
+            && let Some(job) = peer.to_read.take()
+        {
+            self.job(*job);
+        }
         loop {
             self.serve_getdata(id);
             let Some(peer) = self.peers.get_mut(&id) else { return };
@@ -382,14 +393,15 @@ impl Engine {
             }
             Done::Transaction { peer, tx, result, orphan } => self.transaction_done(peer, &tx, result, orphan),
             Done::Package { package, outcome } => self.package_done(&package, outcome),
-            Done::Filters { peer, frames } => {
+            Done::Filters { peer, frames, rest } => {
                 self.with(peer, |peer| {
-                    peer.reading = false;
+                    peer.keep_to_read(rest);
                     frames.into_iter().for_each(|frame| peer.send_frame(frame));
                 });
                 self.resume(peer);
             }
-            Done::Read { peer, blocks } => {
+            Done::Read { peer, blocks, rest } => {
+                self.with(peer, |peer| peer.keep_to_read(rest));
                 self.read_done(peer, blocks);
                 self.resume(peer);
             }

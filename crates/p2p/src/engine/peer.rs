@@ -9,6 +9,7 @@ use crate::message::{Command, Frame};
 use crate::transport::Info;
 use crate::trickle::TxRelay;
 use crate::types::{ConnectionKind, GenTxid, PeerId, Time};
+use crate::work::Job;
 use bitcoin::hashes::Hash;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::message::NetworkMessage;
@@ -151,8 +152,10 @@ pub(crate) struct Peer {
     /// Asked for by `getblocks`: after this one it is told of the tip.
     pub(crate) continuation: Option<BlockHash>,
     pub(crate) getdata: VecDeque<Inventory>,
-    /// Something is being read from disk for it.
+    /// Something is being read from disk for it, or will be.
     pub(crate) reading: bool,
+    /// What is read once it has read what was sent before.
+    pub(crate) to_read: Option<Box<Job>>,
     pub(crate) last_block: Time,
     pub(crate) last_block_announcement: Time,
     pub(crate) chain_sync: ChainSync,
@@ -232,6 +235,12 @@ impl Peer {
     pub(crate) fn send_frame(&mut self, frame: Frame) {
         self.sent.add(static_name(frame.command()), self.transport.version.wire_bytes(&frame), self.now);
         self.link.send(frame);
+    }
+
+    /// A job has read for it, as much as it may have unread; `rest` is another one for what follows.
+    pub(crate) fn keep_to_read(&mut self, rest: Option<Box<Job>>) {
+        self.reading = rest.is_some();
+        self.to_read = rest;
     }
 
     /// Not yet so much queued that it has to read first.

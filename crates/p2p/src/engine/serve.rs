@@ -180,7 +180,6 @@ impl Engine {
     pub(super) fn read_done(&mut self, id: PeerId, blocks: Vec<(BlockHash, Result<Frame, ReadFailure>)>) {
         let tip = self.chain.tip().hash;
         let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.reading = false;
         for (hash, read) in blocks {
             match read {
                 Ok(frame) => peer.send_frame(frame),

@@ -118,7 +118,7 @@ async fn serve(
     }
     tokio::select! {
         reason = read(context, connection.peer, reader, &intake) => reason,
-        reason = write(context, writer, outgoing) => reason,
+        reason = write(context, connection.peer, writer, outgoing) => reason,
     }
 }
 
@@ -151,7 +151,7 @@ async fn read(context: &Context, peer: PeerId, mut reader: Reader<OwnedReadHalf>
     }
 }
 
-async fn write(context: &Context, mut writer: Writer<OwnedWriteHalf>, mut outgoing: Outgoing) -> String {
+async fn write(context: &Context, peer: PeerId, mut writer: Writer<OwnedWriteHalf>, mut outgoing: Outgoing) -> String {
     let mut frames = Vec::new();
     while outgoing.next(&mut frames, limits::FRAMES_AT_ONCE).await > 0 {
         let size: usize = frames.iter().map(|frame| frame.payload().len()).sum();
@@ -162,7 +162,9 @@ async fn write(context: &Context, mut writer: Writer<OwnedWriteHalf>, mut outgoi
             Ok(Err(error)) => return error.to_string(),
             Err(_) => return "it does not read".to_owned(),
         }
-        outgoing.written(size);
+        if outgoing.written(size) && context.events.send(Event::Room { peer }).await.is_err() {
+            break;
+        }
         frames.clear();
     }
     "stopping".to_owned()

@@ -207,7 +207,7 @@ impl Sim {
             }
             let Some(frame) = end.outgoing.try_next() else { continue };
             let size = frame.payload().len();
-            end.outgoing.written(size);
+            let (id, has_room) = (end.id, end.outgoing.written(size));
             let (other, peer) = end.other;
             *self.sent.entry(frame.command().to_string()).or_default() += 1;
             let event = match message::decode(frame.command().as_str(), frame.payload()) {
@@ -215,6 +215,9 @@ impl Sim {
                 Err(error) => panic!("{}: {error}", frame.command()),
             };
             self.handle(other, event);
+            if has_room {
+                self.handle(node, Event::Room { peer: id });
+            }
             return true;
         }
         false
