@@ -13,6 +13,7 @@
 //! | [`changes`] | news of what other processes wrote |
 //! | [`tasks`] | work that is queued, claimed and acknowledged |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
+//! | [`limits`] | how often a client may ask |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
 //!
 //! Called by `wallet`, `stamp`, `jobs` and `api`. SQL stays in here: other rooms call the typed functions of the
@@ -26,6 +27,7 @@
 pub mod changes;
 pub mod error;
 pub mod leases;
+pub mod limits;
 mod meta;
 mod migrations;
 pub mod options;
@@ -40,5 +42,6 @@ pub mod wallet;
 
 pub use error::StoreError;
 pub use leases::Lease;
+pub use limits::{Decision, Quota, RateLimiter, client_key};
 pub use options::StoreOptions;
 pub use store::{Dialect, Store, Transaction};
