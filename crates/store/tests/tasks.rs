@@ -1,6 +1,8 @@
 //! Tasks on both databases: queued, claimed once, acknowledged by their holder alone.
 
-use cairn_store::tasks::{Acknowledgement, Claimed, Filter, NewTask, Outcome, QueueSettings, Status, TaskId, Unique};
+use cairn_store::tasks::{
+    Acknowledgement, Claimed, Filter, NewTask, Outcome, QueueSettings, Schedule, Status, TaskId, Unique,
+};
 use cairn_store::testing::{PostgresServer, sqlite_url};
 use cairn_store::{Store, StoreOptions};
 use serde_json::json;
@@ -331,6 +333,53 @@ async fn old_tasks_are_deleted(url: String) {
     assert_eq!(status(&store, ids[4].id).await, Status::Queued);
 }
 
+async fn a_tick_is_taken_once(url: String) {
+    let store = open(&url).await;
+    let hourly = Schedule { name: "clean".into(), cron: "0 * * * *".into(), next_at: 3_600_000 };
+    let set = async |schedule: &Schedule| {
+        let mut transaction = store.begin().await.unwrap();
+        transaction.set_schedule(schedule).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    set(&hourly).await;
+    set(&Schedule { next_at: 99, ..hourly.clone() }).await;
+    assert_eq!(store.schedules().await.unwrap(), [hourly.clone()], "a restart moves no tick");
+
+    let mut taking = Vec::new();
+    for _ in 0..8 {
+        let (store, hourly) = (store.clone(), hourly.clone());
+        taking.push(tokio::spawn(async move {
+            let mut transaction = store.begin().await.unwrap();
+            let taken = transaction.take_tick(&hourly, 7_200_000).await.unwrap();
+            if taken {
+                transaction.enqueue(&[task(1)]).await.unwrap();
+            }
+            transaction.commit().await.unwrap();
+            taken
+        }));
+    }
+    let mut taken = 0;
+    for taking in taking {
+        taken += u32::from(taking.await.unwrap());
+    }
+    assert_eq!((taken, store.tasks(&Filter::default(), None, 9).await.unwrap().len()), (1, 1));
+
+    let next = Schedule { next_at: 7_200_000, ..hourly.clone() };
+    assert_eq!(store.schedules().await.unwrap(), [next.clone()]);
+    let mut transaction = store.begin().await.unwrap();
+    assert!(transaction.take_tick(&next, 10_800_000).await.unwrap());
+    transaction.rollback().await.unwrap();
+    let daily = Schedule { cron: "0 0 * * *".into(), next_at: 86_400_000, ..hourly };
+    set(&daily).await;
+    let mut transaction = store.begin().await.unwrap();
+    assert!(!transaction.take_tick(&next, 10_800_000).await.unwrap(), "of an expression that was replaced");
+    assert!(transaction.take_tick(&daily, 172_800_000).await.unwrap());
+    assert!(transaction.delete_schedule("clean").await.unwrap());
+    assert!(!transaction.delete_schedule("clean").await.unwrap());
+    transaction.commit().await.unwrap();
+    assert_eq!(store.schedules().await.unwrap(), []);
+}
+
 /// Each test on each database.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
@@ -365,4 +414,5 @@ on_both! {
     claims_at_once_never_share_a_task,
     pages_follow_each_other,
     old_tasks_are_deleted,
+    a_tick_is_taken_once,
 }

@@ -9,6 +9,7 @@
 //! | `workers` | leases of workers, and what the lost ones held |
 //! | `read` | looking at tasks and queues |
 //! | `manage` | by hand: retry, delete, pause; and what is deleted by age |
+//! | `schedules` | tasks by the clock |
 //!
 //! Every claim of a task raises its `claims`, and an acknowledgement names the number that it was claimed by: a worker
 //! that was presumed dead cannot acknowledge what another one has claimed since. The lease is the worker's, not the task's:
@@ -19,12 +20,14 @@ mod enqueue;
 mod finish;
 mod manage;
 mod read;
+mod schedules;
 mod types;
 mod workers;
 
 pub use finish::{Acknowledgement, Outcome};
 pub use manage::QueueSettings;
 pub use read::{Filter, QueueCounts};
+pub use schedules::Schedule;
 pub use types::{Claimed, Enqueued, NewTask, Status, Task, TaskId, TryError, Unique};
 
 /// Priorities that there are: 0, the first, to 3.
