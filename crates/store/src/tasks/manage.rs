@@ -16,12 +16,14 @@ pub struct QueueSettings {
 }
 
 const RETRY_SQLITE: &str = concat!(
-    "UPDATE tasks SET status = 'queued', finished_at = NULL, max_attempts = attempts + 1, run_at = ",
+    "UPDATE tasks SET status = 'queued', finished_at = NULL, max_attempts = max(max_attempts, attempts + 1), \
+     run_at = ",
     now!(sqlite),
     " WHERE id = $1 AND status IN ('discarded', 'failed')"
 );
 const RETRY_POSTGRES: &str = concat!(
-    "UPDATE tasks SET status = 'queued', finished_at = NULL, max_attempts = attempts + 1, run_at = ",
+    "UPDATE tasks SET status = 'queued', finished_at = NULL, max_attempts = greatest(max_attempts, attempts + 1), \
+     run_at = ",
     now!(postgres),
     " WHERE id = $1 AND status IN ('discarded', 'failed')"
 );
@@ -34,7 +36,8 @@ const DELETE_OLD_POSTGRES: &str = "DELETE FROM tasks WHERE id = ANY (ARRAY\
      FOR UPDATE SKIP LOCKED))";
 
 impl Transaction {
-    /// Queues a task again that was discarded, or that waits to be tried again; false if it is neither. It has one try more.
+    /// Queues a task again that was discarded, or that waits to be tried again; false if it is neither. It has one try more
+    /// at least.
     ///
     /// # Errors
     /// [`StoreError::Duplicate`] where another task has taken its key meanwhile; else the database failed.
