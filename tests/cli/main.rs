@@ -5,6 +5,7 @@
 //! | `harness` | starts `cairn up` or `cairn node` in a directory of its own, asks it things, stops it |
 //! | `stamping` | stamp, wait, verify; a flipped byte in the file or the proof |
 //! | `ots_client` | the `ots` client from PyPI against our calendar and node, and our proofs in its hands |
+//! | `hashes` | API processes and workers over one database, killed and paused |
 //! | `kill` | SIGKILL at random moments under concurrent clients |
 //! | `reorganisation` | a stamp on a branch that loses |
 //! | `bad_input` | each bad input has its clear error and loses nothing |
@@ -23,6 +24,7 @@ mod bad_input;
 mod bitcoind;
 mod block_files;
 mod harness;
+mod hashes;
 mod kill;
 mod lifecycle;
 mod network;
