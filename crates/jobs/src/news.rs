@@ -40,13 +40,15 @@ struct Shared {
     store: Store,
     queues: Mutex<HashMap<String, Arc<Notify>>>,
     /// Who waits for a task's end, each with a number of its own.
-    waiting: Mutex<HashMap<TaskId, Vec<(u64, oneshot::Sender<()>)>>>,
+    waiting: Mutex<HashMap<TaskId, Vec<Waiting>>>,
     /// To be told to others.
     outgoing: Mutex<BTreeSet<String>>,
     tell: Notify,
     ended: Notify,
     listening: AtomicBool,
 }
+
+type Waiting = (u64, oneshot::Sender<()>);
 
 /// Somebody who waits for a task's end; no longer, once it is dropped.
 pub(crate) struct Waiter {

@@ -46,4 +46,4 @@ macro_rules! now {
         "CAST(extract(epoch FROM statement_timestamp()) * 1000 AS BIGINT)"
     };
 }
-pub(self) use now;
+use now;
