@@ -1,6 +1,6 @@
 //! The command line: what `cairn --help` prints.
 
-use crate::commands::{api, info, node, signet, stamp, up, upgrade, verify, worker};
+use crate::commands::{api, gateway, info, node, signet, stamp, up, upgrade, verify, worker};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -42,6 +42,8 @@ pub(crate) enum Command {
     Api(api::Args),
     /// Does tasks that others enqueue, as many processes of it as are needed, over one database
     Worker(worker::Args),
+    /// The load balancer in front of API processes
+    Gateway(gateway::Args),
     Stamp(stamp::Args),
     Upgrade(upgrade::Args),
     Verify(verify::Args),

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         cli::Command::Node(args) => commands::node::run(&cli.global, args),
         cli::Command::Api(args) => commands::api::run(&cli.global, args),
         cli::Command::Worker(args) => commands::worker::run(&cli.global, args),
+        cli::Command::Gateway(args) => commands::gateway::run(&cli.global, args),
         cli::Command::Stamp(args) => commands::stamp::run(args),
         cli::Command::Upgrade(args) => commands::upgrade::run(args),
         cli::Command::Verify(args) => commands::verify::run(args),

@@ -8,11 +8,13 @@
 //! | `progress` | what the terminal shows while the chain catches up |
 //! | `listeners` | addresses |
 //! | `snapshot` | beginning with a snapshot of the coins |
+//! | `gateway` | a process of the load balancer |
 //! | `stateless` | a process of the HTTP API without a chain |
 //! | `worker` | a process that works for others |
 //! | `signals` | what ends the process |
 
 mod chain;
+mod gateway;
 mod listeners;
 mod mining;
 mod progress;
@@ -29,6 +31,7 @@ use cairn_mining::pace::Pace;
 use cairn_node::{Node, NodeEvent, PeersConfig};
 pub(crate) use chain::node_config;
 use chain::{chain_stopped, configured_reward, create_private_dir, mine_first_blocks, open_node};
+pub(crate) use gateway::GatewayServer;
 use listeners::Listener;
 pub(crate) use mining::{SIGNET_BLOCK_TIME, pace};
 use services::{Accounts, Services};

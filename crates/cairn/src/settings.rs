@@ -19,10 +19,13 @@ const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
 const FLAG_VARIABLES: [&str; 4] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER", COMMAND_VARIABLE];
 
 /// Variables of the deployment documents, and the key that each sets.
-const DOCUMENT_VARIABLES: [(&str, &str); 7] = [
+const DOCUMENT_VARIABLES: [(&str, &str); 10] = [
     ("BITCOIN_API_ADMIN_KEY", "http.admin_key"),
     ("BITCOIN_API_WALLET_KEY", "http.wallet_key"),
     ("DATABASE_URL", "database.url"),
+    ("LB_STRATEGY", "gateway.strategy"),
+    ("RATE_LIMIT_REQUESTS", "gateway.rate_limit_requests"),
+    ("RATE_LIMIT_WINDOW", "gateway.rate_limit_window"),
     ("NODE_IS_MINER", "node.miner"),
     ("NODE_IS_WEB_SERVER", "node.web"),
     ("NODE_CONNECT_NODES", "p2p.connect"),
@@ -49,6 +52,7 @@ pub(crate) struct Settings {
     pub(crate) stamp: Stamp,
     pub(crate) database: Database,
     pub(crate) worker: WorkerSection,
+    pub(crate) gateway: cairn_gateway::Config,
 }
 
 /// A network by the name that the command line uses.
@@ -358,6 +362,9 @@ fn read(global: &Global, variables: impl Iterator<Item = (OsString, OsString)>) 
             .try_parsing(true)
             .list_separator(",")
             .with_list_parse_key("chain.assume_utxo")
+            .with_list_parse_key("gateway.backends")
+            .with_list_parse_key("gateway.idempotent_paths")
+            .with_list_parse_key("gateway.trusted_proxies")
             .with_list_parse_key("p2p.connect")
             .with_list_parse_key("signet.key")
             .ignore_empty(true)

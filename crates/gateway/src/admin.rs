@@ -177,7 +177,6 @@ fn rate_limits(core: &Core) -> Value {
         "window_seconds": config.rate_limit_window.as_secs_f64(),
         "algorithm": "gcra",
         "shared": false,
-        "clients": core.limiter.clients(),
         "allowed": load(&totals.allowed),
         "limited": load(&totals.limited),
         "exempt": load(&totals.exempt),

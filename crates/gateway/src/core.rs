@@ -3,10 +3,10 @@
 use crate::access_log::AccessLog;
 use crate::config::{Config, LogFormat};
 use crate::connection::Client;
-use crate::limits::{Decision, Quota, RateLimiter, client_key};
 use crate::pool::Pool;
 use crate::strategy::{Chooser, Strategy};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use cairn_store::{Decision, Quota, RateLimiter, client_key};
 use http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 use std::io;

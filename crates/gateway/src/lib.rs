@@ -14,7 +14,6 @@
 //! | `strategy` | how one of them is chosen |
 //! | `discovery` | backends by address and by name |
 //! | `health` | active checks |
-//! | `limits` | rate limits of clients |
 //! | `share` | the strategy that gateways share through the database |
 //! | `admin`, `metrics` | `/lb/…` and `/metrics` |
 //! | `access_log`, `histogram`, `problem`, `tls` | as they say |
@@ -34,7 +33,6 @@ mod forwarded;
 mod guard;
 mod health;
 mod histogram;
-mod limits;
 mod listener;
 mod metrics;
 mod pool;

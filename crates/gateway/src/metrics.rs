@@ -69,7 +69,6 @@ pub(crate) fn render(core: &Core, now: Instant) -> String {
         page.one(&format!("cairn_gateway_{name}_total"), "counter", help, load(counter));
     }
     page.one("cairn_gateway_open_connections", "gauge", "Connections of clients that are open", load(&core.open));
-    page.one("cairn_gateway_rate_limit_clients", "gauge", "Clients that are counted", core.limiter.clients());
     page.family("cairn_gateway_strategy", "gauge", "1 for the strategy in force");
     for strategy in crate::strategy::Strategy::ALL {
         let active = u8::from(strategy == core.pool.chooser.strategy());

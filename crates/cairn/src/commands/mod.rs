@@ -1,6 +1,7 @@
 //! One module a command; each parses nothing but its own arguments and calls one room.
 
 pub(crate) mod api;
+pub(crate) mod gateway;
 pub(crate) mod info;
 pub(crate) mod node;
 mod serving;

