@@ -140,6 +140,19 @@ async fn a_worker_that_lost_its_lease_cannot_acknowledge(url: String) {
     assert!(task.errors[0].error.contains("the worker a stopped renewing"), "{:?}", task.errors);
 }
 
+async fn a_claim_that_was_undone_acknowledges_nothing(url: String) {
+    let store = open(&url).await;
+    worker(&store, "a").await;
+    let id = enqueue(&store, &[task(1)]).await[0].id;
+    let mut transaction = store.begin().await.unwrap();
+    let undone = transaction.claim("a", "q", 1).await.unwrap().remove(0);
+    transaction.rollback().await.unwrap();
+    let held = claim(&store, "a", 1).await.remove(0);
+    assert_eq!((undone.id, undone.attempt, held.attempt), (id, 1, 1));
+    assert!(!acknowledge(&store, &undone, done()).await);
+    assert!(acknowledge(&store, &held, done()).await);
+}
+
 async fn a_lease_is_renewed_until_it_runs_out(url: String) {
     let store = open(&url).await;
     let mut transaction = store.begin().await.unwrap();
@@ -405,6 +418,7 @@ on_both! {
     tasks_are_claimed_once_in_order,
     an_input_is_kept_only_on_request,
     a_worker_that_lost_its_lease_cannot_acknowledge,
+    a_claim_that_was_undone_acknowledges_nothing,
     a_lease_is_renewed_until_it_runs_out,
     failures_are_tried_again_and_discarded_in_the_end,
     what_is_lost_too_often_is_discarded,

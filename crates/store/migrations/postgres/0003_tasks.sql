@@ -11,8 +11,8 @@ CREATE TABLE tasks (
     finished_at  BIGINT,
     attempts     BIGINT NOT NULL DEFAULT 0,
     max_attempts BIGINT NOT NULL,
-    claims       BIGINT NOT NULL DEFAULT 0, -- rises with every claim: who acknowledges must name it
-    worker       TEXT,
+    worker       TEXT,               -- that has it
+    claim        BIGINT,             -- a random number of its claim, while a worker has it: who acknowledges must name it
     unique_key   TEXT COLLATE "C",
     key_kept     BIGINT NOT NULL DEFAULT 0, -- 1: the key is taken while the row is there; 0: while the task goes on
     payload      TEXT NOT NULL,      -- JSON

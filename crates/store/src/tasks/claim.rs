@@ -7,10 +7,13 @@ use crate::{
 };
 use std::time::Duration;
 
+// The claim is a number that nobody can have by chance or from before: a counter could return to one that was given out, where a
+// crash of the server takes back claims that were not on the disk yet.
 // `ANY (ARRAY(…))` and not `IN (…)`: the list is made once. The lateral subquery stops at the first priority that has enough,
 // so that no more rows are locked than are claimed.
 const CLAIM_POSTGRES: &str = concat!(
-    "UPDATE tasks SET status = 'running', worker = $1, claims = claims + 1, attempts = attempts + 1, started_at = ",
+    "UPDATE tasks SET status = 'running', worker = $1, attempts = attempts + 1, \
+     claim = CAST(random() * 9007199254740991 AS BIGINT), started_at = ",
     now!(postgres),
     " WHERE id = ANY (ARRAY(SELECT due.id FROM generate_series(0, 3) AS p (priority) CROSS JOIN LATERAL \
      (SELECT id FROM tasks WHERE queue = $2 AND priority = p.priority AND status IN ('queued', 'failed') AND run_at <= ",
@@ -19,10 +22,11 @@ const CLAIM_POSTGRES: &str = concat!(
      WHERE EXISTS (SELECT 1 FROM workers WHERE name = $1 AND expires_at > ",
     now!(postgres),
     ") AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $2 AND (paused = 1 OR (concurrency IS NOT NULL AND $4 = 0))) \
-     LIMIT $3)) RETURNING id, claims, type, payload, input, attempts, max_attempts, priority, run_at"
+     LIMIT $3)) RETURNING id, claim, type, payload, input, attempts, max_attempts, priority, run_at"
 );
 const CLAIM_SQLITE: &str = concat!(
-    "UPDATE tasks SET status = 'running', worker = $1, claims = claims + 1, attempts = attempts + 1, started_at = ",
+    "UPDATE tasks SET status = 'running', worker = $1, attempts = attempts + 1, claim = random() & 9007199254740991, \
+     started_at = ",
     now!(sqlite),
     " WHERE id IN (SELECT id FROM tasks WHERE queue = $2 AND priority = $5 AND status IN ('queued', 'failed') \
      AND run_at <= ",
@@ -31,7 +35,7 @@ const CLAIM_SQLITE: &str = concat!(
     now!(sqlite),
     ") AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $2 AND (paused = 1 OR (concurrency IS NOT NULL AND $4 = 0))) \
      ORDER BY run_at, id LIMIT $3) \
-     RETURNING id, claims, type, payload, input, attempts, max_attempts, priority, run_at"
+     RETURNING id, claim, type, payload, input, attempts, max_attempts, priority, run_at"
 );
 const LIMITED_SQLITE: &str =
     "SELECT concurrency FROM queues WHERE name = $1 AND paused = 0 AND concurrency IS NOT NULL";

@@ -48,51 +48,52 @@ pub struct Acknowledgement {
     pub outcome: Outcome,
 }
 
+// Whatever has a claim is running. The status is not compared, and the ids are given as a list too, so that rows are found by
+// their ids whatever the statistics say: an index of what is running has many entries that are dead.
 const COMPLETE_POSTGRES: &str = concat!(
-    "UPDATE tasks AS t SET status = 'completed', worker = NULL, result = a.result, finished_at = ",
+    "UPDATE tasks AS t SET status = 'completed', worker = NULL, claim = NULL, result = a.result, finished_at = ",
     now!(postgres),
     ", payload = COALESCE(a.payload, t.payload), input = CASE WHEN t.input_kept = 1 THEN t.input END, \
      unique_key = CASE WHEN t.key_kept = 1 THEN t.unique_key END \
      FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[]) AS a (id, claim, result, payload) \
-     WHERE t.id = a.id AND t.claims = a.claim AND t.status = 'running' RETURNING t.id"
+     WHERE t.id = ANY (ARRAY(SELECT unnest($1::text[]))) AND t.id = a.id AND t.claim = a.claim RETURNING t.id"
 );
 const COMPLETE_SQLITE: &str = concat!(
-    "UPDATE tasks SET status = 'completed', worker = NULL, result = $3, finished_at = ",
+    "UPDATE tasks SET status = 'completed', worker = NULL, claim = NULL, result = $3, finished_at = ",
     now!(sqlite),
     ", payload = COALESCE($4, payload), input = CASE WHEN input_kept = 1 THEN input END, \
      unique_key = CASE WHEN key_kept = 1 THEN unique_key END \
-     WHERE id = $1 AND claims = $2 AND status = 'running' RETURNING id"
+     WHERE id = $1 AND claim = $2 RETURNING id"
 );
 const RELEASE_POSTGRES: &str = concat!(
-    "UPDATE tasks SET status = 'queued', worker = NULL, attempts = attempts - 1, run_at = ",
+    "UPDATE tasks SET status = 'queued', worker = NULL, claim = NULL, attempts = attempts - 1, run_at = ",
     now!(postgres),
-    " + $3 WHERE id = $1 AND claims = $2 AND status = 'running' RETURNING id"
+    " + $3 WHERE id = $1 AND claim = $2 RETURNING id"
 );
 const RELEASE_SQLITE: &str = concat!(
-    "UPDATE tasks SET status = 'queued', worker = NULL, attempts = attempts - 1, run_at = ",
+    "UPDATE tasks SET status = 'queued', worker = NULL, claim = NULL, attempts = attempts - 1, run_at = ",
     now!(sqlite),
-    " + $3 WHERE id = $1 AND claims = $2 AND status = 'running' RETURNING id"
+    " + $3 WHERE id = $1 AND claim = $2 RETURNING id"
 );
 
 /// Sets what follows from a try that failed; `$4` is 1 where it was the last one, `$5` the errors.
 macro_rules! failed {
     ($clock:ident) => {
         concat!(
-            "UPDATE tasks SET status = CASE WHEN $4 = 1 THEN 'discarded' ELSE 'failed' END, worker = NULL, run_at = ",
+            "UPDATE tasks SET status = CASE WHEN $4 = 1 THEN 'discarded' ELSE 'failed' END, worker = NULL, claim = NULL, \
+             run_at = ",
             now!($clock),
             " + $3, finished_at = CASE WHEN $4 = 1 THEN ",
             now!($clock),
-            " END, errors = $5 WHERE id = $1 AND claims = $2 AND status = 'running' RETURNING id"
+            " END, errors = $5 WHERE id = $1 AND claim = $2 RETURNING id"
         )
     };
 }
 const FAIL_POSTGRES: &str = failed!(postgres);
 const FAIL_SQLITE: &str = failed!(sqlite);
 
-const TRIED_POSTGRES: &str =
-    "SELECT attempts, max_attempts, errors FROM tasks WHERE id = $1 AND claims = $2 AND status = 'running' FOR UPDATE";
-const TRIED_SQLITE: &str =
-    "SELECT attempts, max_attempts, errors FROM tasks WHERE id = $1 AND claims = $2 AND status = 'running'";
+const TRIED_POSTGRES: &str = "SELECT attempts, max_attempts, errors FROM tasks WHERE id = $1 AND claim = $2 FOR UPDATE";
+const TRIED_SQLITE: &str = "SELECT attempts, max_attempts, errors FROM tasks WHERE id = $1 AND claim = $2";
 
 /// The errors of a task with one more, the last ones of them.
 pub(super) fn with_error(errors: Option<&str>, attempt: i64, at: i64, error: &str) -> Result<String, StoreError> {

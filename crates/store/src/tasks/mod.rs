@@ -11,7 +11,7 @@
 //! | `manage` | by hand: retry, delete, pause; and what is deleted by age |
 //! | `schedules` | tasks by the clock |
 //!
-//! Every claim of a task raises its `claims`, and an acknowledgement names the number that it was claimed by: a worker
+//! Every claim of a task gives it a new random number, and an acknowledgement names the one that it was claimed by: a worker
 //! that was presumed dead cannot acknowledge what another one has claimed since. The lease is the worker's, not the task's:
 //! renewing it writes one row however many tasks it holds.
 

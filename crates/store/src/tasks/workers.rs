@@ -39,7 +39,8 @@ const LOST_POSTGRES: &str = "SELECT id, attempts, max_attempts, worker, errors F
 macro_rules! give_back {
     ($clock:ident) => {
         concat!(
-            "UPDATE tasks SET status = CASE WHEN $2 = 1 THEN 'discarded' ELSE 'queued' END, worker = NULL, run_at = ",
+            "UPDATE tasks SET status = CASE WHEN $2 = 1 THEN 'discarded' ELSE 'queued' END, worker = NULL, claim = NULL, \
+             run_at = ",
             now!($clock),
             ", finished_at = CASE WHEN $2 = 1 THEN ",
             now!($clock),
