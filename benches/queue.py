@@ -64,7 +64,6 @@ class Postgres:
         os.makedirs(self.socket)
         as_user = []
         if os.getuid() == 0:  # which PostgreSQL refuses to run as
-            os.chmod(root, 0o755)
             os.makedirs(data)
             for path in (self.socket, data):
                 shutil.chown(path, "postgres")
@@ -106,9 +105,10 @@ def together(commands, **kwargs):
     began = time.perf_counter()
     running = [subprocess.Popen(command, stdout=subprocess.DEVNULL, **kwargs) for command in commands]
     statuses = [process.wait(600) for process in running]
+    took = time.perf_counter() - began
     if any(statuses):
         sys.exit(f"{commands[0]} failed")
-    return time.perf_counter() - began
+    return took
 
 
 def seconds(command, **kwargs):
@@ -138,7 +138,6 @@ class Graphile:
         workers = [[*cli, "--once"]] * processes
         start = together(workers, **options)
         enqueued = seconds(["node", "enqueue.js", str(tasks)], **options)
-        self.server.settle()
         took = together(workers, **options) - start
         left = self.server.psql("graphile", "SELECT count(*) FROM graphile_worker._private_jobs").stdout.strip()
         if left != "0":
@@ -149,17 +148,97 @@ class Graphile:
 class Ours:
     """The example of `cairn-jobs`, measured the same way. A task stays as a row with its result."""
 
-    def __init__(self, program, server):
-        self.program, self.server = program, server
+    def __init__(self, program, root, server=None):
+        self.program, self.root, self.server = program, root, server
 
-    def run(self, tasks, processes, queued=0, pause="0"):
-        url = self.server.fresh("cairn")
-        start = together([[self.program, url, "work", "0"]] * processes)
-        enqueued = seconds([self.program, url, "enqueue", str(queued + tasks)])
-        self.server.settle()
-        share = [tasks // processes] * processes
-        took = together([[self.program, url, "work", str(part), pause] for part in share]) - start
-        done = self.server.count("cairn")
-        if done < sum(share):
+    def database(self):
+        if self.server:
+            return self.server.fresh("cairn")
+        for file in glob.glob(f"{self.root}/cairn.db*"):
+            os.unlink(file)
+        return f"sqlite://{self.root}/cairn.db"
+
+    def run(self, tasks, processes):
+        """Seconds that `tasks` take into the queue, and out of it, by so many processes."""
+        url = self.database()
+        workers = [[self.program, url, "work"]] * processes
+        start = together(workers)
+        enqueued = seconds([self.program, url, "enqueue", str(tasks)])
+        took = together(workers) - start
+        if self.server and (done := self.server.count("cairn")) != tasks:
             sys.exit(f"{done} of {tasks} tasks are completed")
         return enqueued, took
+
+    def waiting(self, tasks, processes, milliseconds):
+        """Tasks a second where each task only waits so long."""
+        url = self.database()
+        seconds([self.program, url, "enqueue", str(tasks)])
+        return tasks / together([[self.program, url, "work", str(2**63), str(milliseconds)]] * processes)
+
+    def deep(self, queued, tasks):
+        """Tasks a second out of a queue that has `queued` more of them all the time."""
+        url = self.database()
+        start = together([[self.program, url, "work", "0"]])
+        seconds([self.program, url, "enqueue", str(queued + tasks)])
+        if self.server:
+            self.server.settle()
+        return tasks / (together([[self.program, url, "work", str(tasks)]]) - start)
+
+
+def ratio(ours, root, server):
+    graphile = Graphile(root, server)
+    print(f"graphile-worker {graphile.version}; {TASKS:,} tasks that do nothing, the median of {ROUNDS} rounds in turns")
+    kinds = {f"graphile-worker, {n} processes, local queue {size:,}": (graphile.run, (n, size)) for n, size in CONFIGURATIONS}
+    kinds |= {f"cairn, {n} processes": (ours.run, (n,)) for n in PROCESSES}
+    rates = {name: [] for name in kinds}
+    for _ in range(ROUNDS):
+        for name, (run, arguments) in kinds.items():
+            enqueued, took = run(TASKS, *arguments)
+            rates[name].append((TASKS / enqueued, TASKS / took, TASKS / (enqueued + took)))
+    print(f"{'tasks a second':45} {'enqueued':>10} {'done':>10} {'both':>10}")
+    medians = {name: [statistics.median(column) for column in zip(*rows)] for name, rows in rates.items()}
+    for name, row in medians.items():
+        print(f"{name:45} " + " ".join(f"{rate:10,.0f}" for rate in row))
+    for column, what in ((1, "done"), (2, "enqueued and done")):
+        best = [max(row[column] for name, row in medians.items() if name.startswith(kind)) for kind in ("cairn", "graphile")]
+        print(f"ratio of the best, {what}: {best[0] / best[1]:.2f}")
+
+
+def workers(ours):
+    print("worker processes: tasks a second where a task does nothing, and where each of 24 at once waits 20 ms")
+    for processes in (1, 2, 4, 8):
+        rate = statistics.median(TASKS / ours.run(TASKS, processes)[1] for _ in range(ROUNDS))
+        waiting = ours.waiting(1200 * processes, processes, 20)
+        print(f"{processes:10} {rate:10,.0f} {waiting:10,.0f}")
+
+
+def depth(ours):
+    print("tasks queued all the while: tasks a second by one process")
+    for queued in (1_000, 10_000, 100_000, 1_000_000):
+        rate = statistics.median(ours.deep(queued, 50_000) for _ in range(ROUNDS))
+        print(f"{queued:10,} {rate:10,.0f}")
+
+
+def main():
+    if len(sys.argv) != 3 or sys.argv[2] not in ("ratio", "workers", "depth", "sqlite"):
+        sys.exit(__doc__)
+    program, what = os.path.abspath(sys.argv[1]), sys.argv[2]
+    model = next((line.split(": ")[1] for line in open("/proc/cpuinfo") if line.startswith("model name")), "?").strip()
+    print(f"{os.cpu_count()} cores, {model}, {platform.release()}, load {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as root:
+        os.chmod(root, 0o755)  # the server's user has to find its directory
+        if what == "sqlite":
+            ours = Ours(program, root)
+            workers(ours)
+            depth(ours)
+            return
+        server = Postgres(f"{root}/postgres")
+        try:
+            print(server.psql("postgres", "SHOW server_version").stdout.strip().join(("PostgreSQL ", ", ")) + f"{server.SETTINGS}")
+            ours = Ours(program, root, server)
+            {"ratio": lambda: ratio(ours, root, server), "workers": lambda: workers(ours), "depth": lambda: depth(ours)}[what]()
+        finally:
+            server.stop()
+
+
+main()
