@@ -66,7 +66,14 @@ async fn work(jobs: &Jobs, count: u64, pause: Duration) -> Result<(), Box<dyn Er
         })
     };
     let worker = worker.start();
-    while done.load(Ordering::Relaxed) < count && jobs.store().next_due(QUEUE).await?.is_some() {
+    let mut before = 0;
+    loop {
+        let now = done.load(Ordering::Relaxed);
+        // The database is asked only when nothing happens here.
+        if now >= count || (now == before && jobs.store().next_due(QUEUE).await?.is_none()) {
+            break;
+        }
+        before = now;
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     // What is claimed is done to its end, unless there was a bound.

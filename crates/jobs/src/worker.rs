@@ -6,7 +6,7 @@ use crate::jobs::Jobs;
 use crate::lease::Lease;
 use crate::news::lock;
 use cairn_store::leases::LEASE_TIME;
-use cairn_store::tasks::{Acknowledgement, Claimed, Outcome, Status, TaskId};
+use cairn_store::tasks::{Acknowledgement, Claimed, Outcome, Position, Status, TaskId};
 use cairn_store::{Dialect, StoreError};
 use futures_util::FutureExt as _;
 use std::any::Any;
@@ -23,6 +23,8 @@ const RESCUE_EVERY: Duration = Duration::from_secs(5);
 /// How often tasks are deleted by age, and how many at a time.
 const DELETE_EVERY: Duration = Duration::from_secs(60);
 const DELETE_BATCH: u32 = 1000;
+/// How often it is looked for tasks that came before those that were claimed last.
+const FROM_FRONT: Duration = Duration::from_millis(250);
 /// After an empty claim: how long until it is asked when the next task is due.
 const SOON: Duration = Duration::from_millis(200);
 /// How long a task of a type that has no handler here is left to others.
@@ -190,6 +192,7 @@ impl Shared {
     /// Claims tasks of a queue until the worker stops.
     async fn claim_from(self: Arc<Self>, name: String, buffer: Arc<Buffer>) {
         let news = self.jobs.news().queue(&name);
+        let (mut position, mut at_front) = (Position::default(), Instant::now());
         while !self.stopping.is_cancelled() {
             let room = buffer.room();
             if room == 0 {
@@ -198,7 +201,10 @@ impl Shared {
                     () = self.stopping.cancelled() => return,
                 }
             }
-            let wait = match self.claim(&name, room).await {
+            if at_front.elapsed() > FROM_FRONT {
+                (position, at_front) = (Position::default(), Instant::now());
+            }
+            let wait = match self.claim(&mut position, &name, room).await {
                 Ok(held) if !held.is_empty() => {
                     buffer.push(held);
                     self.dispatch(&buffer);
@@ -230,7 +236,7 @@ impl Shared {
         let _ = tokio::time::timeout(time, self.stopping.cancelled()).await;
     }
 
-    async fn claim(&self, queue: &str, limit: usize) -> Result<Vec<Held>, StoreError> {
+    async fn claim(&self, position: &mut Position, queue: &str, limit: usize) -> Result<Vec<Held>, StoreError> {
         let store = self.jobs.store();
         // Claiming writes: it is asked first where that would wait for others, or would need a lease that is not held.
         let ask_first = store.dialect() == Dialect::Sqlite || !self.lease.is_held();
@@ -245,7 +251,7 @@ impl Shared {
                 transaction.begin_worker(&session.name, self.lease.host(), LEASE_TIME).await?;
             }
             let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-            let claimed = transaction.claim(&session.name, queue, limit).await?;
+            let claimed = transaction.claim_after(position, &session.name, queue, limit).await?;
             transaction.commit().await?;
             Ok::<_, StoreError>(claimed)
         };

@@ -1,9 +1,9 @@
 //! Out of a queue.
 
-use super::{Claimed, PRIORITIES, now, types};
+use super::{Claimed, PRIORITIES, TaskId, now, types};
 use crate::{
     Dialect, Store, StoreError, Transaction,
-    value::{Row, args},
+    value::{Row, Value, args},
 };
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ const CLAIM_POSTGRES: &str = concat!(
      claim = CAST(random() * 9007199254740991 AS BIGINT), started_at = ",
     now!(postgres),
     " WHERE id = ANY (ARRAY(SELECT due.id FROM generate_series(0, 3) AS p (priority) CROSS JOIN LATERAL \
-     (SELECT id FROM tasks WHERE queue = $2 AND priority = p.priority AND status IN ('queued', 'failed') AND run_at <= ",
+     (SELECT id FROM tasks WHERE queue = $2 AND priority = p.priority AND status IN ('queued', 'failed') \
+     AND (run_at, id) > (($5::bigint[])[p.priority + 1], ($6::text[])[p.priority + 1]) AND run_at <= ",
     now!(postgres),
     " ORDER BY run_at, id LIMIT $3 FOR UPDATE SKIP LOCKED) AS due \
      WHERE EXISTS (SELECT 1 FROM workers WHERE name = $1 AND expires_at > ",
@@ -68,6 +69,31 @@ fn claimed(row: &Row) -> Result<((i64, i64), Claimed), StoreError> {
     Ok(((row.get(7)?, row.get(8)?), claimed))
 }
 
+/// Where a worker's last claim of a queue ended: the next one begins there.
+///
+/// PostgreSQL keeps what has left an index in it for a while, and whoever begins at the front passes all of it by.
+#[derive(Debug, Clone, Default)]
+pub struct Position([Option<(i64, TaskId)>; PRIORITIES as usize]);
+
+impl Position {
+    fn is_front(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// The columns of the index by priority, with what is before all others for none.
+    fn args(&self) -> [Value; 2] {
+        let run_at = self.0.iter().map(|last| last.map_or(i64::MIN, |(run_at, _)| run_at));
+        let id = self.0.iter().map(|last| Some(last.map_or_else(String::new, |(_, id)| id.to_string())));
+        [Value::Ints(run_at.collect()), Value::Texts(id.collect())]
+    }
+
+    fn pass(&mut self, (priority, run_at): (i64, i64), id: TaskId) {
+        if let Some(last) = usize::try_from(priority).ok().and_then(|priority| self.0.get_mut(priority)) {
+            *last = (*last).max(Some((run_at, id)));
+        }
+    }
+}
+
 impl Transaction {
     /// Up to `limit` due tasks of a queue for a worker, the first ones first. None while the queue is paused, or the
     /// worker's lease has run out. With a limit of concurrency no more are ever running over all workers.
@@ -75,7 +101,27 @@ impl Transaction {
     /// # Errors
     /// The database failed.
     pub async fn claim(&mut self, worker: &str, queue: &str, limit: u32) -> Result<Vec<Claimed>, StoreError> {
-        let found = self.claim_up_to(worker, queue, limit, false).await?;
+        self.claim_after(&mut Position::default(), worker, queue, limit).await
+    }
+
+    /// As [`Transaction::claim`], beginning where the last claim ended while there is enough behind it. What came before
+    /// that meanwhile waits: begin at the front (`Position::default()`) every now and then.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn claim_after(
+        &mut self,
+        position: &mut Position,
+        worker: &str,
+        queue: &str,
+        limit: u32,
+    ) -> Result<Vec<Claimed>, StoreError> {
+        let mut found = self.claim_up_to(position, worker, queue, limit, false).await?;
+        let rest = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
+        if rest > 0 && !position.is_front() {
+            *position = Position::default();
+            found.extend(self.claim_up_to(position, worker, queue, rest, false).await?);
+        }
         if !found.is_empty() {
             return Ok(found);
         }
@@ -88,11 +134,12 @@ impl Transaction {
         let concurrency: u32 = row.get_uint(0)?;
         let Some(row) = self.fetch_optional(RUNNING, args![queue]).await? else { return Ok(Vec::new()) };
         let free = concurrency.saturating_sub(row.get_uint(0)?);
-        if free == 0 { Ok(Vec::new()) } else { self.claim_up_to(worker, queue, limit.min(free), true).await }
+        if free == 0 { Ok(Vec::new()) } else { self.claim_up_to(position, worker, queue, limit.min(free), true).await }
     }
 
     async fn claim_up_to(
         &mut self,
+        position: &mut Position,
         worker: &str,
         queue: &str,
         limit: u32,
@@ -100,7 +147,9 @@ impl Transaction {
     ) -> Result<Vec<Claimed>, StoreError> {
         let mut found = Vec::new();
         if self.dialect() == Dialect::Postgres {
-            let rows = self.fetch_all(CLAIM_POSTGRES, args![worker, queue, limit, i64::from(limited)]).await?;
+            let mut args = args![worker, queue, limit, i64::from(limited)];
+            args.extend(position.args());
+            let rows = self.fetch_all(CLAIM_POSTGRES, args).await?;
             found.extend(rows.iter().map(claimed).collect::<Result<Vec<_>, _>>()?);
         } else {
             for priority in 0..i64::from(PRIORITIES) {
@@ -115,6 +164,9 @@ impl Transaction {
         }
         // What an UPDATE returns has no order.
         found.sort_by_key(|(order, claimed)| (*order, claimed.id));
+        if self.dialect() == Dialect::Postgres {
+            found.iter().for_each(|(order, claimed)| position.pass(*order, claimed.id));
+        }
         Ok(found.into_iter().map(|(_, claimed)| claimed).collect())
     }
 

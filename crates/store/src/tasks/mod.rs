@@ -24,6 +24,7 @@ mod schedules;
 mod types;
 mod workers;
 
+pub use claim::Position;
 pub use finish::{Acknowledgement, Outcome};
 pub use manage::QueueSettings;
 pub use read::{Filter, QueueCounts};
