@@ -47,6 +47,20 @@ fn blocks_come_from_all_peers_that_have_them() {
     assert!(sim.agree());
 }
 
+/// Its first peer has nothing to tell, and no block will come that tells of the second one's.
+#[test]
+fn a_node_far_behind_asks_the_next_peer_where_the_first_is_at_genesis_too() {
+    let mut sim = Sim::new(4, 7);
+    sim.mine(2, 300);
+    sim.pass(Duration::from_secs(3 * 24 * 3600));
+    for peer in 1..4 {
+        sim.connect(0, peer);
+        sim.run();
+    }
+    assert_eq!(sim.tips()[0], sim.tips()[2]);
+    assert_eq!(sim.tips()[0].0, 300);
+}
+
 #[test]
 fn a_new_block_crosses_a_line_as_a_compact_block() {
     let mut sim = Sim::new(10, 4);

@@ -1,5 +1,6 @@
 //! A network of engines without sockets, in time that the test sets: messages are handed over one by one.
 
+use crate::stranger::Stranger;
 use bitcoin::p2p::ServiceFlags;
 use bitcoin::{Block, Transaction};
 use cairn_chain::{Chain, ChainConfig, ChainEvent, testing};
@@ -11,21 +12,22 @@ use cairn_p2p::link::{Link, Outgoing};
 use cairn_p2p::message;
 use cairn_p2p::transport::{Info, TransportVersion};
 use cairn_p2p::types::{ConnectionKind, PeerId, Time};
-use cairn_p2p::work::{Host, PackageOutcome};
+use cairn_p2p::work::{Host, Job, PackageOutcome};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// There are no bytes.
-const TRANSPORT: Info = Info { version: TransportVersion::V1, session_id: None, received: 0, sent: 0 };
+pub(crate) const TRANSPORT: Info = Info { version: TransportVersion::V1, session_id: None, received: 0, sent: 0 };
 
 /// What a node has besides its engine.
 pub(crate) struct SimHost {
     pub(crate) chain: Arc<Chain>,
-    mempool: Arc<Mempool>,
+    pub(crate) mempool: Arc<Mempool>,
     clock: Arc<Mutex<Time>>,
     connected: Arc<Mutex<Vec<Arc<Block>>>>,
 }
@@ -67,6 +69,9 @@ pub(crate) struct SimNode {
     pub(crate) host: Arc<SimHost>,
     pub(crate) engine: Engine,
     ends: Vec<End>,
+    pub(crate) strangers: BTreeMap<PeerId, Stranger>,
+    /// Blocks that wait until the test lets them be validated; none: they are at once.
+    pub(crate) held: Option<Vec<Job>>,
     next_peer: u64,
     _dir: tempfile::TempDir,
 }
@@ -93,6 +98,11 @@ impl Sim {
     }
 
     pub(crate) fn add_node(&mut self) -> usize {
+        self.add_node_offering(ServiceFlags::NETWORK | ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS)
+    }
+
+    /// A node that offers these services.
+    pub(crate) fn add_node_offering(&mut self, services: ServiceFlags) -> usize {
         let dir = tempfile::tempdir().unwrap();
         let connected: Arc<Mutex<Vec<Arc<Block>>>> = Arc::default();
         let observed = connected.clone();
@@ -104,20 +114,18 @@ impl Sim {
         let config = ChainConfig {
             coin_cache_bytes: 1 << 20,
             txindex: false,
+            blockfilterindex: services.has(ServiceFlags::COMPACT_FILTERS),
             ..ChainConfig::new(dir.path().to_owned(), testing::regtest())
         };
         let chain = Arc::new(Chain::open_with_progress(config, observer, Box::new(|_| {})).unwrap());
         let mempool = Arc::new(Mempool::new(MempoolConfig::default(), chain.clone()));
         let host = Arc::new(SimHost { chain, mempool, clock: self.clock.clone(), connected });
-        let config = Config {
-            user_agent: "/sim/".into(),
-            services: ServiceFlags::NETWORK | ServiceFlags::NETWORK_LIMITED | ServiceFlags::WITNESS,
-            listen_port: None,
-        };
+        let config = Config { user_agent: "/sim/".into(), services, listen_port: None };
         let mut rng = StdRng::seed_from_u64(self.rng.random());
         let book = Book::open(None, testing::regtest().magic, self.now(), &mut rng);
         let engine = Engine::new(config, host.clone(), book, StdRng::seed_from_u64(self.rng.random()));
-        self.nodes.push(SimNode { host, engine, ends: Vec::new(), next_peer: 0, _dir: dir });
+        let (ends, strangers) = Default::default();
+        self.nodes.push(SimNode { host, engine, ends, strangers, held: None, next_peer: 0, _dir: dir });
         self.nodes.len() - 1
     }
 
@@ -135,11 +143,7 @@ impl Sim {
 
     /// `from` connects to `to`.
     pub(crate) fn connect(&mut self, from: usize, to: usize) {
-        let open = |sim: &mut Sim, node: usize, kind| {
-            let id = PeerId(sim.nodes[node].next_peer);
-            sim.nodes[node].next_peer += 1;
-            (id, node, kind)
-        };
+        let open = |sim: &mut Sim, node: usize, kind| (sim.nodes[node].next_peer(), node, kind);
         let ours = open(self, from, ConnectionKind::Manual);
         let theirs = open(self, to, ConnectionKind::Inbound);
         for ((id, node, kind), other) in [(ours, theirs), (theirs, ours)] {
@@ -239,7 +243,12 @@ impl Sim {
 }
 
 impl SimNode {
-    fn settle(&mut self, now: Time) {
+    pub(crate) fn next_peer(&mut self) -> PeerId {
+        self.next_peer += 1;
+        PeerId(self.next_peer - 1)
+    }
+
+    pub(crate) fn settle(&mut self, now: Time) {
         loop {
             let blocks = std::mem::take(&mut *self.host.connected.lock().unwrap());
             if !blocks.is_empty() {
@@ -254,6 +263,10 @@ impl SimNode {
             }
             for action in actions {
                 if let Action::Job(job) = action {
+                    if let (Job::Block { .. }, Some(held)) = (&job, &mut self.held) {
+                        held.push(job);
+                        continue;
+                    }
                     let done = job.run(&*self.host);
                     self.engine.handle(Event::Done(done), now);
                 }
