@@ -11,6 +11,7 @@
 //! | `bad_input` | each bad input has its clear error and loses nothing |
 //! | `block_files` | an index that is lost or does not match its files, and pruning |
 //! | `wallet` | a payment outlives the process that sent it |
+//! | `gateway` | `cairn gateway` in front of API processes that come and go |
 //! | `node` | `cairn node`: alone, as a miner, with the HTTP API |
 //! | `signet` | a signet made here, mined, followed, and judged by a bitcoind |
 //! | `network` | peers by JSON-RPC and HTTP, readiness, bans |
@@ -23,6 +24,7 @@ mod bad_input;
 #[allow(dead_code, reason = "shared with the tier `network`, which uses all of it")]
 mod bitcoind;
 mod block_files;
+mod gateway;
 mod harness;
 mod hashes;
 mod kill;
