@@ -120,9 +120,10 @@ fn nothing_accepted_is_lost(database: Option<String>) {
         }
         assert!(started.elapsed() < PATIENCE * 2);
     });
-    let metrics = get(&first.0.url("/metrics")).1;
-    let metrics = String::from_utf8_lossy(&metrics);
-    assert!(metrics.contains("cairn_jobs{queue=\"hash\",status=\"discarded\"} 0"), "{metrics}");
+    for status in ["queued", "running", "failed", "discarded"] {
+        let page = get_json(&first.0.url(&format!("/hashes?status={status}")));
+        assert_eq!(page["items"], json!([]), "{status}");
+    }
     assert_eq!(second.1.terminate(), Some(0));
 }
 
