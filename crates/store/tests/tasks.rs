@@ -1,7 +1,7 @@
 //! Tasks on both databases: queued, claimed once, acknowledged by their holder alone.
 
 use cairn_store::tasks::{
-    Acknowledgement, Claimed, Filter, NewTask, Outcome, QueueSettings, Schedule, Status, TaskId, Unique,
+    Acknowledgement, Claimed, Filter, NewTask, Outcome, Position, QueueSettings, Schedule, Status, TaskId, Unique,
 };
 use cairn_store::testing::{PostgresServer, sqlite_url};
 use cairn_store::{Store, StoreOptions};
@@ -93,6 +93,33 @@ async fn tasks_are_claimed_once_in_order(url: String) {
     let due = store.next_due("q").await.unwrap().expect("one waits for its time");
     assert!(due > Duration::from_secs(3000) && due <= Duration::from_secs(3600), "{due:?}");
     assert_eq!(store.next_due("other").await.unwrap(), None);
+}
+
+async fn what_a_claim_passed_by_is_found_from_the_front(url: String) {
+    let store = open(&url).await;
+    worker(&store, "a").await;
+    enqueue(&store, &(0..6).map(task).collect::<Vec<_>>()).await;
+    let mut position = Position::default();
+    let mut claim = async |limit, commit: bool| {
+        let mut transaction = store.begin().await.unwrap();
+        let claimed = transaction.claim_after(&mut position, "a", "q", limit).await.unwrap();
+        if commit {
+            transaction.commit().await.unwrap();
+        } else {
+            transaction.rollback().await.unwrap();
+        }
+        claimed.into_iter().map(|claimed| claimed.payload["number"].as_u64().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(claim(2, false).await, [0, 1]);
+    let mut all = claim(2, true).await;
+    enqueue(&store, &[NewTask { priority: 0, ..task(6) }]).await;
+    let next = claim(2, true).await;
+    assert_eq!((next.len(), next[0]), (2, 6), "the priority counts before the position");
+    all.extend(next);
+    all.extend(claim(100, true).await);
+    all.sort_unstable();
+    assert_eq!(all, [0, 1, 2, 3, 4, 5, 6]);
+    assert!(claim(100, true).await.is_empty());
 }
 
 async fn an_input_is_kept_only_on_request(url: String) {
@@ -416,6 +443,7 @@ macro_rules! on_both {
 }
 on_both! {
     tasks_are_claimed_once_in_order,
+    what_a_claim_passed_by_is_found_from_the_front,
     an_input_is_kept_only_on_request,
     a_worker_that_lost_its_lease_cannot_acknowledge,
     a_claim_that_was_undone_acknowledges_nothing,

@@ -11,7 +11,7 @@ use std::time::Duration;
 // crash of the server takes back claims that were not on the disk yet.
 // `ANY (ARRAY(…))` and not `IN (…)`: the list is made once. The lateral subquery stops at the first priority that has enough,
 // so that no more rows are locked than are claimed.
-const CLAIM_POSTGRES: &str = concat!(
+pub(super) const CLAIM_POSTGRES: &str = concat!(
     "UPDATE tasks SET status = 'running', worker = $1, attempts = attempts + 1, \
      claim = CAST(random() * 9007199254740991 AS BIGINT), started_at = ",
     now!(postgres),
@@ -25,7 +25,7 @@ const CLAIM_POSTGRES: &str = concat!(
     ") AND NOT EXISTS (SELECT 1 FROM queues WHERE name = $2 AND (paused = 1 OR (concurrency IS NOT NULL AND $4 = 0))) \
      LIMIT $3)) RETURNING id, claim, type, payload, input, attempts, max_attempts, priority, run_at"
 );
-const CLAIM_SQLITE: &str = concat!(
+pub(super) const CLAIM_SQLITE: &str = concat!(
     "UPDATE tasks SET status = 'running', worker = $1, attempts = attempts + 1, claim = random() & 9007199254740991, \
      started_at = ",
     now!(sqlite),
@@ -42,7 +42,7 @@ const LIMITED_SQLITE: &str =
     "SELECT concurrency FROM queues WHERE name = $1 AND paused = 0 AND concurrency IS NOT NULL";
 const LIMITED_POSTGRES: &str =
     "SELECT concurrency FROM queues WHERE name = $1 AND paused = 0 AND concurrency IS NOT NULL FOR UPDATE";
-const RUNNING: &str = "SELECT count(*) FROM tasks WHERE queue = $1 AND status = 'running'";
+pub(super) const RUNNING: &str = "SELECT count(*) FROM tasks WHERE queue = $1 AND status = 'running'";
 
 /// How long until the first task of a priority is due.
 macro_rules! next {
@@ -55,6 +55,9 @@ macro_rules! next {
         )
     };
 }
+
+pub(super) const NEXT_SQLITE: &str = next!(sqlite);
+pub(super) const NEXT_POSTGRES: &str = next!(postgres);
 
 fn claimed(row: &Row) -> Result<((i64, i64), Claimed), StoreError> {
     let claimed = Claimed {
@@ -190,8 +193,8 @@ impl Store {
     /// The database failed.
     pub async fn next_due(&self, queue: &str) -> Result<Option<Duration>, StoreError> {
         let sql = match self.dialect() {
-            Dialect::Sqlite => next!(sqlite),
-            Dialect::Postgres => next!(postgres),
+            Dialect::Sqlite => NEXT_SQLITE,
+            Dialect::Postgres => NEXT_POSTGRES,
         };
         let mut reading = self.begin_read().await?;
         let mut next: Option<Duration> = None;

@@ -50,7 +50,7 @@ pub struct Acknowledgement {
 
 // Whatever has a claim is running. The status is not compared, and the ids are given as a list too, so that rows are found by
 // their ids whatever the statistics say: an index of what is running has many entries that are dead.
-const COMPLETE_POSTGRES: &str = concat!(
+pub(super) const COMPLETE_POSTGRES: &str = concat!(
     "UPDATE tasks AS t SET status = 'completed', worker = NULL, claim = NULL, result = a.result, finished_at = ",
     now!(postgres),
     ", payload = COALESCE(a.payload, t.payload), input = CASE WHEN t.input_kept = 1 THEN t.input END, \

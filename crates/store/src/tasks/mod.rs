@@ -19,6 +19,8 @@ mod claim;
 mod enqueue;
 mod finish;
 mod manage;
+#[cfg(test)]
+mod plans;
 mod read;
 mod schedules;
 mod types;

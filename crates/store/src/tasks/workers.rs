@@ -61,6 +61,9 @@ macro_rules! any_lost {
     };
 }
 
+pub(super) const ANY_LOST_SQLITE: &str = any_lost!(sqlite);
+pub(super) const ANY_LOST_POSTGRES: &str = any_lost!(postgres);
+
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4)
 }
@@ -136,8 +139,8 @@ impl Store {
     /// The database failed.
     pub async fn has_lost_tasks(&self) -> Result<bool, StoreError> {
         let sql = match self.dialect() {
-            Dialect::Sqlite => any_lost!(sqlite),
-            Dialect::Postgres => any_lost!(postgres),
+            Dialect::Sqlite => ANY_LOST_SQLITE,
+            Dialect::Postgres => ANY_LOST_POSTGRES,
         };
         Ok(self.fetch_optional(sql, Vec::new()).await?.is_some())
     }
