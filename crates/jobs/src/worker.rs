@@ -1,12 +1,13 @@
 //! A worker: claims, runs, acknowledges, drains.
 
 use crate::buffer::{Buffer, Held};
+use crate::cron::{self, CronError, Timed};
 use crate::handler::{Context, Done, Handler, TaskError, outcome};
 use crate::jobs::Jobs;
 use crate::lease::Lease;
 use crate::news::lock;
 use cairn_store::leases::LEASE_TIME;
-use cairn_store::tasks::{Acknowledgement, Claimed, Outcome, Position, Status, TaskId};
+use cairn_store::tasks::{Acknowledgement, Claimed, NewTask, Outcome, Position, Status, TaskId};
 use cairn_store::{Dialect, StoreError};
 use futures_util::FutureExt as _;
 use std::any::Any;
@@ -59,6 +60,7 @@ pub struct Worker {
     queues: Vec<(String, usize)>,
     handlers: HashMap<String, Handler>,
     retention: Retention,
+    schedules: Vec<Timed>,
 }
 
 /// A worker that runs. It goes on when this is dropped; [`RunningWorker::stop`] ends it.
@@ -91,7 +93,7 @@ impl Worker {
     /// A worker without queues.
     #[must_use]
     pub fn new(jobs: Jobs) -> Worker {
-        Worker { jobs, queues: Vec::new(), handlers: HashMap::new(), retention: Retention::default() }
+        Worker { jobs, queues: Vec::new(), handlers: HashMap::new(), retention: Retention::default(), schedules: Vec::new() }
     }
 
     /// Takes tasks of a queue, so many at once.
@@ -130,6 +132,18 @@ impl Worker {
         self
     }
 
+    /// Enqueues a task by the clock, whichever queue it is for: once at each tick, however many workers have the schedule. What
+    /// was missed while none ran is made up for by one.
+    ///
+    /// `cron` has five fields as in crontab(5), or six with seconds first, in UTC. `name` is the schedule's, of all workers.
+    ///
+    /// # Errors
+    /// The expression means nothing, or a time that never comes.
+    pub fn schedule(mut self, name: &str, cron: &str, task: NewTask) -> Result<Worker, CronError> {
+        self.schedules.push(Timed::new(name, cron, task)?);
+        Ok(self)
+    }
+
     /// Begins to work.
     #[must_use]
     pub fn start(self) -> RunningWorker {
@@ -152,6 +166,10 @@ impl Worker {
             shared.tracker.spawn(shared.clone().claim_from(name.clone(), buffer.clone()));
         }
         shared.tracker.spawn(shared.clone().acknowledge_all());
+        if !self.schedules.is_empty() {
+            let (stopping, clock) = (shared.stopping.clone(), cron::run(shared.jobs.clone(), self.schedules));
+            shared.tracker.spawn(async move { stopping.run_until_cancelled(clock).await });
+        }
         shared.tracker.spawn(shared.clone().keep_house());
         RunningWorker { shared }
     }

@@ -1,7 +1,8 @@
 //! Queues and workers on both databases.
 #![allow(missing_docs, reason = "a test binary has no interface")]
 
-use cairn_jobs::{Done, Jobs, NewTask, QueueSettings, Status, TaskError, Unique, Worker};
+use cairn_jobs::{Done, Filter, Jobs, NewTask, QueueSettings, Status, TaskError, Unique, Worker};
+use cairn_store::tasks::Schedule;
 use cairn_store::testing::{PostgresServer, sqlite_url};
 use cairn_store::{Store, StoreOptions};
 use serde_json::{Value, json};
@@ -221,6 +222,37 @@ async fn a_paused_queue_waits(url: String) {
     worker.stop(PATIENCE).await;
 }
 
+async fn a_tick_is_enqueued_by_one_worker(url: String) {
+    let ours = jobs(&url).await;
+    let mut transaction = ours.store().begin().await.unwrap();
+    let first = transaction.now_ms().await.unwrap() / 1000 * 1000;
+    let schedule = Schedule { name: "each second".into(), cron: "* * * * * *".into(), next_at: first };
+    transaction.set_schedule(&schedule).await.unwrap();
+    transaction.commit().await.unwrap();
+    let mut workers = Vec::new();
+    for _ in 0..3 {
+        let worker = doubler(&jobs(&url).await).schedule("each second", "* * * * * *", double(5)).unwrap();
+        workers.push(worker.start());
+    }
+    let completed = async |count: usize| loop {
+        let filter = Filter { status: Some(Status::Completed), ..Filter::default() };
+        let tasks = ours.list(&filter, None, 1000).await.unwrap();
+        if tasks.len() >= count {
+            return tasks;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let tasks = tokio::time::timeout(PATIENCE, completed(4)).await.expect("they tick");
+    // Whoever takes a tick moves the next one on, by a second or more.
+    let next = ours.store().schedules().await.unwrap()[0].next_at;
+    let ticks = usize::try_from((next - first) / 1000).unwrap();
+    assert!(tasks.len() <= ticks, "{} tasks at {ticks} ticks", tasks.len());
+    for worker in workers {
+        worker.stop(PATIENCE).await;
+    }
+    assert!(doubler(&ours).schedule("never", "0 0 30 2 *", double(1)).is_err());
+}
+
 /// Each test on each database.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
@@ -250,4 +282,5 @@ on_both! {
     a_worker_that_stops_gives_back_what_it_has_not_done,
     a_worker_that_lost_its_lease_is_succeeded,
     a_paused_queue_waits,
+    a_tick_is_enqueued_by_one_worker,
 }
