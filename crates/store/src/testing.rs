@@ -53,26 +53,33 @@ impl PostgresServer {
         if !initdb.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&initdb.stderr).into_owned()));
         }
-        // No crash of the server is tested here, so that it need not wait for the disk.
-        let server = as_postgres(&binaries.join("postgres"))
-            .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c"])
-            .arg(format!("unix_socket_directories={}", socket.display()))
-            .arg("-D")
-            .arg(&data)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(directory.path().join("log"))?)
-            .spawn()?;
+        let server = spawn(&binaries, directory.path())?;
         let server = Self { directory, binaries, server, databases: AtomicU32::new(0) };
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Until it answers.
+    fn wait(&self) -> io::Result<()> {
         let deadline = Instant::now() + Duration::from_secs(30);
-        while !server.psql("SELECT 1")? {
+        while !self.psql("SELECT 1")? {
             if Instant::now() > deadline {
-                let log = std::fs::read_to_string(server.directory.path().join("log")).unwrap_or_default();
+                let log = std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default();
                 return Err(io::Error::other(format!("the server does not answer: {log}")));
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        Ok(server)
+        Ok(())
+    }
+
+    /// Ends the server as a crash would, every connection with it, and starts it again.
+    ///
+    /// # Panics
+    /// If it does not start again.
+    pub fn crash(&mut self) {
+        self.quit();
+        self.server = spawn(&self.binaries, self.directory.path()).expect("the server's program runs");
+        self.wait().expect("the server recovers");
     }
 
     fn socket(&self) -> PathBuf {
@@ -102,8 +109,8 @@ impl PostgresServer {
     }
 }
 
-impl Drop for PostgresServer {
-    fn drop(&mut self) {
+impl PostgresServer {
+    fn quit(&mut self) {
         // Immediate shutdown (SIGQUIT): the server takes its children with it, which SIGKILL would not.
         let quit = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
         if !quit.is_ok_and(|status| status.success()) {
@@ -111,6 +118,26 @@ impl Drop for PostgresServer {
         }
         drop(self.server.wait());
     }
+}
+
+impl Drop for PostgresServer {
+    fn drop(&mut self) {
+        self.quit();
+    }
+}
+
+/// Runs the server of a directory.
+fn spawn(binaries: &Path, directory: &Path) -> io::Result<Child> {
+    // The machine does not crash in a test, so that nothing need wait for the disk: what the server wrote outlives it.
+    as_postgres(&binaries.join("postgres"))
+        .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c"])
+        .arg(format!("unix_socket_directories={}", directory.join("socket").display()))
+        .arg("-D")
+        .arg(directory.join("data"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::options().append(true).create(true).open(directory.join("log"))?)
+        .spawn()
 }
 
 /// The URL of a SQLite database in a directory.
