@@ -173,7 +173,7 @@ class Ours:
         """Tasks a second where each task only waits so long."""
         url = self.database()
         seconds([self.program, url, "enqueue", str(tasks)])
-        return tasks / together([[self.program, url, "work", str(2**63), str(milliseconds)]] * processes)
+        return tasks / together([[self.program, url, "work", str(2**64 - 1), str(milliseconds)]] * processes)
 
     def deep(self, queued, tasks):
         """Tasks a second out of a queue that has `queued` more of them all the time."""
