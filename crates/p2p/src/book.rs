@@ -161,3 +161,57 @@ impl Book {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bitcoin::p2p::ServiceFlags;
+    use std::time::Duration;
+
+    const NOW: Time = Duration::from_secs(1_700_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn book(addresses: &[&str]) -> Book {
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut book = Book::open(None, [0; 4], NOW, &mut rng);
+        for text in addresses {
+            let address = NetAddress::parse(text, 8333).expect("an address");
+            let record = AddressRecord::new(address, ServiceFlags::NETWORK, NOW);
+            assert!(book.addrman.add(
+                &[record],
+                &Host::from(std::net::IpAddr::from([5, 6, 7, 8])),
+                Duration::ZERO,
+                NOW
+            ));
+        }
+        book
+    }
+
+    fn choose(book: &mut Book, taken: &[Vec<u8>], now: Time) -> Option<String> {
+        book.choose(false, taken, 8333, now).map(|(record, _)| record.address.to_string())
+    }
+
+    #[test]
+    fn an_address_that_was_just_tried_comes_after_the_others_for_ten_minutes() {
+        let addresses = ["1.2.3.4", "9.8.7.6"];
+        let mut book = book(&addresses);
+        let tried = NetAddress::parse("1.2.3.4", 8333).expect("an address");
+        book.addrman.attempt(&tried, true, NOW);
+        let mut chosen_at =
+            |now| (0..300).filter(|_| choose(&mut book, &[], now) == Some("1.2.3.4:8333".to_owned())).count();
+        // By chance it may be drawn thirty times in a row, once in a thousand million times.
+        assert_eq!(chosen_at(NOW + limits::ADDRESS_RETRY - SECOND), 0);
+        assert!(chosen_at(NOW + limits::ADDRESS_RETRY) > 0);
+    }
+
+    #[test]
+    fn where_no_address_will_do_the_search_ends() {
+        let mut book = book(&["1.2.3.4"]);
+        let group = Host::from(std::net::IpAddr::from([1, 2, 3, 4])).group();
+        assert_eq!(choose(&mut book, std::slice::from_ref(&group), NOW), None, "after a hundred draws");
+        assert_eq!(choose(&mut book, &[], NOW), Some("1.2.3.4:8333".to_owned()));
+        // The only one there is is tried again at once, and at any port, before there is none at all.
+        let mut other_port = self::book(&["1.2.3.4:1"]);
+        assert_eq!(choose(&mut other_port, &[], NOW), Some("1.2.3.4:1".to_owned()));
+    }
+}

@@ -117,3 +117,86 @@ impl Outgoing {
         before >= limits::MAX_SEND_BUFFER && before.saturating_sub(bytes) < limits::MAX_SEND_BUFFER
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::*;
+    use crate::message::Command;
+    use bitcoin::p2p::message::NetworkMessage;
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Poll, Waker};
+
+    /// What a future has come to.
+    fn poll<F: Future>(future: Pin<&mut F>) -> Option<F::Output> {
+        match future.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
+        }
+    }
+
+    fn frame(bytes: usize) -> Frame {
+        Frame::new(Command::new("block").expect("a command"), vec![0; bytes])
+    }
+
+    #[test]
+    fn a_megabyte_waits_to_be_looked_at_and_not_a_byte_more() {
+        for size in [1000, 1, 0] {
+            let (link, _outgoing) = Link::new(CancellationToken::new());
+            let intake = link.intake();
+            let count = MAX_WAITING_BYTES / size.max(1);
+            for _ in 0..count {
+                assert!(poll(pin!(intake.admit(size))).is_some());
+            }
+            let mut more = pin!(intake.admit(1));
+            assert!(poll(more.as_mut()).is_none());
+            link.taken(size);
+            assert!(poll(more).is_some());
+        }
+        // The largest message takes all the room, and no more than there is.
+        let (link, _outgoing) = Link::new(CancellationToken::new());
+        let intake = link.intake();
+        assert!(poll(pin!(intake.admit(MAX_PROTOCOL_MESSAGE_LENGTH))).is_some());
+        assert!(poll(pin!(intake.admit(1))).is_none());
+        link.taken(MAX_PROTOCOL_MESSAGE_LENGTH);
+        assert!(poll(pin!(intake.admit(MAX_PROTOCOL_MESSAGE_LENGTH))).is_some());
+    }
+
+    #[test]
+    fn large_messages_may_come_while_they_are_expected() {
+        let (link, _outgoing) = Link::new(CancellationToken::new());
+        assert_eq!(link.intake().most(), MAX_UNASKED_MESSAGE_LENGTH);
+        link.expect(true);
+        assert_eq!(link.intake().most(), MAX_PROTOCOL_MESSAGE_LENGTH);
+        link.expect(false);
+        assert_eq!(link.intake().most(), MAX_UNASKED_MESSAGE_LENGTH);
+        // The longest inventory is let through.
+        let item = bitcoin::p2p::message_blockdata::Inventory::Unknown { inv_type: 1, hash: [0; 32] };
+        let longest = crate::message::encode(&NetworkMessage::Inv(vec![item; MAX_INV_SIZE]));
+        assert!(longest.payload().len() <= MAX_UNASKED_MESSAGE_LENGTH);
+    }
+
+    #[test]
+    fn thirty_two_frames_are_written_at_once() {
+        let (link, mut outgoing) = Link::new(CancellationToken::new());
+        for _ in 0..FRAMES_AT_ONCE + 1 {
+            link.send(frame(1));
+        }
+        for expected in [FRAMES_AT_ONCE, 1] {
+            let mut frames = Vec::new();
+            assert_eq!(poll(pin!(outgoing.next(&mut frames, FRAMES_AT_ONCE))), Some(expected));
+        }
+    }
+
+    #[test]
+    fn room_is_told_of_once_when_there_is_some_again() {
+        let (link, outgoing) = Link::new(CancellationToken::new());
+        link.send(frame(MAX_SEND_BUFFER));
+        link.send(frame(10));
+        assert_eq!(link.queued(), MAX_SEND_BUFFER + 10);
+        assert!(!outgoing.written(10), "a megabyte is too much still");
+        assert!(outgoing.written(1));
+        assert!(!outgoing.written(MAX_SEND_BUFFER - 1), "it was told");
+        assert_eq!(link.queued(), 0);
+    }
+}

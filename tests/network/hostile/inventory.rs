@@ -10,6 +10,7 @@ use bitcoin::p2p::ServiceFlags;
 use bitcoin::p2p::address::{AddrV2, AddrV2Message, Address};
 use bitcoin::p2p::message::NetworkMessage;
 use bitcoin::p2p::message_blockdata::{GetBlocksMessage, GetHeadersMessage, Inventory};
+use serde_json::json;
 use std::net::SocketAddr;
 
 /// A hash that nothing has.
@@ -170,6 +171,14 @@ fn addresses_of_nodes() {
             peer.send(NetworkMessage::Addr(addresses(1000, round)));
         }
         peer.synced();
+        let peers = arena.node.peers();
+        let told = peers.iter().max_by_key(|peer| peer["addr_rate_limited"].as_u64()).unwrap();
+        let count = |name: &str| told[name].as_u64().unwrap();
+        let connected = now().saturating_sub(told["conntime"].as_u64().unwrap());
+        assert!(count("addr_processed") <= 2 + connected / 10, "one, and one in ten seconds: {told}");
+        assert_eq!(count("addr_processed") + count("addr_rate_limited"), 200_000, "the rest is dropped: {told}");
+        let known = arena.node.rpc("getaddrmaninfo", json!([]))["all_networks"]["total"].as_u64().unwrap();
+        assert!(known <= count("addr_processed"), "{known} addresses are kept");
     });
     arena.case("addresses asked for again and again", USUAL, |arena| {
         let mut peer = Peer::shake(&arena.node);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::MAX_BANLIST_FILE_SIZE;
 use crate::persist::Damage;
 
 const NOW: Time = Duration::from_secs(1_700_000_000);
@@ -226,6 +227,20 @@ fn bans_survive_and_a_damaged_file_is_kept_beside() {
     assert!(matches!(set_aside.damage, Damage::Content(_)));
     assert_eq!(set_aside.kept_as, dir.path().join("banlist.json.bak"));
     assert!(!path.exists());
+}
+
+#[test]
+fn a_file_that_is_too_large_is_kept_beside() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("banlist.json");
+    let text = br#"{"banned_nets": []}"#;
+    for (size, is_read) in [(MAX_BANLIST_FILE_SIZE, true), (MAX_BANLIST_FILE_SIZE + 1, false)] {
+        let mut bytes = text.to_vec();
+        bytes.resize(size, b' ');
+        std::fs::write(&path, &bytes).expect("written");
+        let loaded = Bans::load(&path, DEFAULT_BAN_TIME, false, 1, NOW).expect("readable");
+        assert_eq!(loaded.set_aside.map(|aside| aside.damage), (!is_read).then_some(Damage::Length));
+    }
 }
 
 #[test]

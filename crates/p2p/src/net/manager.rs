@@ -479,3 +479,21 @@ async fn look_up(name: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
     let with_port = if name.rsplit_once(':').is_some() { name.to_owned() } else { format!("{name}:{port}") };
     lookup_host(with_port).await.map(Iterator::collect).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_asked_for_is_tried_again_after_half_a_second_and_after_ever_longer_up_to_a_minute() {
+        let mut wanted = Wanted::new("miner".to_owned(), true);
+        assert_eq!(wanted.next_try, Instant::now(), "at once");
+        let mut expected = limits::RETRY_FIRST;
+        for _ in 0..10 {
+            wanted.lost();
+            assert_eq!(wanted.next_try - Instant::now(), expected);
+            expected = (2 * expected).min(limits::RETRY_LAST);
+        }
+        assert_eq!(expected, limits::RETRY_LAST);
+    }
+}

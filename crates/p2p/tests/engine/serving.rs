@@ -146,12 +146,12 @@ fn filters_are_made_as_the_peer_reads_them() {
     // A filter has 2.6 bytes for each script.
     let outputs = |round: u32| {
         let script = |n: u32| ScriptBuf::from_bytes([&[4][..], &(round * 100_000 + n).to_le_bytes()].concat());
-        (0..60_000).map(|n| TxOut { value: Amount::ZERO, script_pubkey: script(n) }).collect()
+        (0..52_000).map(|n| TxOut { value: Amount::ZERO, script_pubkey: script(n) }).collect()
     };
-    let hashes: Vec<BlockHash> = (0..12).map(|round| mine_with(&mut sim, outputs(round))).collect();
+    let hashes: Vec<BlockHash> = (0..8).map(|round| mine_with(&mut sim, outputs(round))).collect();
     let peer = sim.meet(0, ConnectionKind::Inbound);
     sim.read(0, peer);
-    let stop_hash = hashes[11];
+    let stop_hash = hashes[7];
     sim.say(0, peer, NetworkMessage::GetCFilters(GetCFilters { filter_type: 0, start_height: 1, stop_hash }));
     sim.say(0, peer, NetworkMessage::Ping(7));
     let mut filters = Vec::new();

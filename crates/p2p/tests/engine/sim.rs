@@ -111,10 +111,12 @@ impl Sim {
                 observed.lock().unwrap().push(block.clone());
             }
         });
+        let filters = services.has(ServiceFlags::COMPACT_FILTERS);
         let config = ChainConfig {
-            coin_cache_bytes: 1 << 20,
+            // Filters of some size are those of many coins.
+            coin_cache_bytes: if filters { 256 << 20 } else { 1 << 20 },
             txindex: false,
-            blockfilterindex: services.has(ServiceFlags::COMPACT_FILTERS),
+            blockfilterindex: filters,
             ..ChainConfig::new(dir.path().to_owned(), testing::regtest())
         };
         let chain = Arc::new(Chain::open_with_progress(config, observer, Box::new(|_| {})).unwrap());
