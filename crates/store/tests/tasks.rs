@@ -3,7 +3,7 @@
 use cairn_store::tasks::{
     Acknowledgement, Claimed, Filter, NewTask, Outcome, Position, QueueSettings, Schedule, Status, TaskId, Unique,
 };
-use cairn_store::testing::{PostgresServer, sqlite_url};
+use cairn_store::testing::{PgBouncer, PostgresServer, sqlite_url};
 use cairn_store::{Store, StoreOptions};
 use serde_json::json;
 use std::time::Duration;
@@ -437,6 +437,11 @@ macro_rules! on_both {
             $(
                 eprintln!(stringify!($name));
                 $name(server.database()).await;
+            )*
+            let Some(bouncer) = PgBouncer::start(&server) else { return };
+            $(
+                eprintln!("through PgBouncer: {}", stringify!($name));
+                $name(bouncer.url(&server.database())).await;
             )*
         }
     };

@@ -1,9 +1,18 @@
-//! A private PostgreSQL server for tests of this and other rooms. Nothing of the product uses it.
+//! Private servers for tests of this and other rooms: PostgreSQL, its streaming replica, PgBouncer, Redis. Nothing of the
+//! product uses them.
 
+mod pgbouncer;
+mod process;
+mod redis;
+mod replica;
+
+pub use pgbouncer::PgBouncer;
+pub use redis::{RedisCluster, RedisSentinel, RedisServer};
+pub use replica::PostgresReplica;
 use std::{
     io,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -40,12 +49,7 @@ impl PostgresServer {
         let socket = directory.path().join("socket");
         std::fs::create_dir(&data)?;
         std::fs::create_dir(&socket)?;
-        if is_root() {
-            let status = Command::new("chown").args(["-R", "postgres"]).arg(directory.path()).status()?;
-            if !status.success() {
-                return Err(io::Error::other("chown to the user postgres failed"));
-            }
-        }
+        give_to_postgres(directory.path())?;
         let initdb = as_postgres(&binaries.join("initdb"))
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
             .arg(&data)
@@ -53,7 +57,7 @@ impl PostgresServer {
         if !initdb.status.success() {
             return Err(io::Error::other(String::from_utf8_lossy(&initdb.stderr).into_owned()));
         }
-        let server = spawn(&binaries, directory.path())?;
+        let server = serve(&binaries, &data, &socket, &directory.path().join("log"))?;
         let server = Self { directory, binaries, server, databases: AtomicU32::new(0) };
         server.wait()?;
         Ok(server)
@@ -77,8 +81,10 @@ impl PostgresServer {
     /// # Panics
     /// If it does not start again.
     pub fn crash(&mut self) {
-        self.quit();
-        self.server = spawn(&self.binaries, self.directory.path()).expect("the server's program runs");
+        quit(&mut self.server);
+        let directory = self.directory.path();
+        let server = serve(&self.binaries, &directory.join("data"), &self.socket(), &directory.join("log"));
+        self.server = server.expect("the server's program runs");
         self.wait().expect("the server recovers");
     }
 
@@ -87,13 +93,17 @@ impl PostgresServer {
     }
 
     fn psql(&self, sql: &str) -> io::Result<bool> {
-        Command::new(self.binaries.join("psql"))
-            .args(["-U", "postgres", "-d", "postgres", "-qAt", "-c", sql, "-h"])
-            .arg(self.socket())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status()
-            .map(|status| status.success())
+        psql(&self.binaries, &self.socket(), "postgres", sql).map(|output| output.status.success())
+    }
+
+    /// What `psql` prints for a statement in a database that has [`Self::database`]'s URL: rows unaligned, or the error.
+    ///
+    /// # Panics
+    /// If `psql` does not run.
+    #[must_use]
+    pub fn query(&self, url: &str, sql: &str) -> String {
+        let output = psql(&self.binaries, &self.socket(), database_name(url), sql).expect("psql runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
     /// The URL of a fresh, empty database.
@@ -109,35 +119,46 @@ impl PostgresServer {
     }
 }
 
-impl PostgresServer {
-    fn quit(&mut self) {
-        // Immediate shutdown (SIGQUIT): the server takes its children with it, which SIGKILL would not.
-        let quit = Command::new("kill").args(["-QUIT", &self.server.id().to_string()]).status();
-        if !quit.is_ok_and(|status| status.success()) {
-            drop(self.server.kill());
-        }
-        drop(self.server.wait());
-    }
-}
-
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        self.quit();
+        quit(&mut self.server);
     }
 }
 
-/// Runs the server of a directory.
-fn spawn(binaries: &Path, directory: &Path) -> io::Result<Child> {
-    // The machine does not crash in a test, so that nothing need wait for the disk: what the server wrote outlives it.
+/// Immediate shutdown (SIGQUIT): the server takes its children with it, which SIGKILL would not.
+fn quit(server: &mut Child) {
+    let quit = Command::new("kill").args(["-QUIT", &server.id().to_string()]).status();
+    if !quit.is_ok_and(|status| status.success()) {
+        drop(server.kill());
+    }
+    drop(server.wait());
+}
+
+/// A server on a Unix socket. The machine does not crash in a test, so that nothing need wait for the disk: what the server wrote outlives it.
+fn serve(binaries: &Path, data: &Path, socket: &Path, log: &Path) -> io::Result<Child> {
     as_postgres(&binaries.join("postgres"))
         .args(["-c", "listen_addresses=", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c"])
-        .arg(format!("unix_socket_directories={}", directory.join("socket").display()))
+        .arg(format!("unix_socket_directories={}", socket.display()))
         .arg("-D")
-        .arg(directory.join("data"))
+        .arg(data)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(std::fs::File::options().append(true).create(true).open(directory.join("log"))?)
+        .stderr(std::fs::File::options().append(true).create(true).open(log)?)
         .spawn()
+}
+
+fn psql(binaries: &Path, socket: &Path, database: &str, sql: &str) -> io::Result<Output> {
+    Command::new(binaries.join("psql"))
+        .args(["-X", "-U", "postgres", "-d", database, "-qAt", "-c", sql, "-h"])
+        .arg(socket)
+        .stdin(Stdio::null())
+        .output()
+}
+
+/// The database's name in a URL that [`PostgresServer::database`] gave.
+fn database_name(url: &str) -> &str {
+    let end = url.find('?').unwrap_or(url.len());
+    &url[url[..end].rfind('/').map_or(0, |at| at + 1)..end]
 }
 
 /// The URL of a SQLite database in a directory.
@@ -148,6 +169,14 @@ pub fn sqlite_url(directory: &Path) -> String {
 
 fn is_root() -> bool {
     Command::new("id").arg("-u").output().is_ok_and(|out| out.stdout.starts_with(b"0\n"))
+}
+
+/// PostgreSQL does not run as root, and its user must own the files.
+fn give_to_postgres(directory: &Path) -> io::Result<()> {
+    if is_root() && !Command::new("chown").args(["-R", "postgres"]).arg(directory).status()?.success() {
+        return Err(io::Error::other("chown to the user postgres failed"));
+    }
+    Ok(())
 }
 
 /// PostgreSQL refuses to run as root.
