@@ -7,6 +7,12 @@ pub enum StoreError {
     /// The URL names no database that we know.
     #[error("{0:?} is no database URL: use sqlite://PATH or postgres://USER@HOST/DATABASE")]
     Url(String),
+    /// The URL of Redis, or a file that it names, cannot be used.
+    #[error("the URL of Redis is wrong: {0}")]
+    RedisUrl(String),
+    /// Redis does not answer.
+    #[error("Redis does not answer: check that it runs and that its URL is right ({0})")]
+    Redis(String),
     /// A newer version of the program wrote this database.
     #[error(
         "the database has schema version {found}, this program knows up to {known}: \
@@ -56,7 +62,7 @@ impl StoreError {
     /// Whether the same call may succeed later with nobody doing anything.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Locked(_) | Self::Unreachable(_) | Self::Conflict(_))
+        matches!(self, Self::Locked(_) | Self::Unreachable(_) | Self::Conflict(_) | Self::Redis(_))
     }
 }
 

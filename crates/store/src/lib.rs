@@ -4,7 +4,6 @@
 //! |---|---|
 //! | [`error`] | what can go wrong, one cause each, with its remedy |
 //! | [`options`] | how a database is opened |
-//! | [`store`](Store) | opening, pools, transactions |
 //! | `migrations` | the schema's versions, one text a dialect; applied at start by one process at a time |
 //! | `meta` | small values kept by name (keys, watermarks) |
 //! | [`wallet`] | keys, coins and transactions of the wallets |
@@ -13,6 +12,7 @@
 //! | [`changes`] | news of what other processes wrote |
 //! | [`tasks`] | work that is queued, claimed and acknowledged |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
+//! | [`redis`](Redis) | Redis by URL, and what happens while it is away |
 //! | [`limits`] | how often a client may ask |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
 //!
@@ -31,6 +31,7 @@ pub mod limits;
 mod meta;
 mod migrations;
 pub mod options;
+mod redis;
 pub mod stamp_index;
 pub mod stamps;
 mod store;
@@ -40,6 +41,7 @@ pub mod testing;
 mod value;
 pub mod wallet;
 
+pub use self::redis::{Redis, RedisState};
 pub use error::StoreError;
 pub use leases::Lease;
 pub use limits::{Decision, Quota, RateLimiter, client_key};

@@ -5,8 +5,11 @@
 
 mod gcra;
 mod memory;
+mod shared;
 
+use crate::Redis;
 use memory::Memory;
+use shared::Shared;
 use std::{
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
@@ -41,6 +44,7 @@ pub struct Decision {
 #[derive(Debug, Clone)]
 pub struct RateLimiter {
     memory: Arc<Memory>,
+    shared: Option<Arc<Shared>>,
 }
 
 impl RateLimiter {
@@ -48,12 +52,25 @@ impl RateLimiter {
     /// Clients whose allowance is whole are forgotten; where none is, a client that is near it makes room for a new one.
     #[must_use]
     pub fn in_memory(max_clients: usize) -> Self {
-        Self { memory: Arc::new(Memory::new(max_clients)) }
+        Self { memory: Arc::new(Memory::new(max_clients)), shared: None }
+    }
+
+    /// Counts in Redis, together with every other process that does. Each request is one round trip, all of them on one
+    /// connection. While Redis is away each process counts for itself, as with [`in_memory`](Self::in_memory), and nothing
+    /// waits.
+    #[must_use]
+    pub fn shared(redis: Redis, max_clients: usize) -> Self {
+        Self { shared: Some(Arc::new(Shared::new(redis))), ..Self::in_memory(max_clients) }
     }
 
     /// Whether `client` may ask now under `quota`, and counts it if so. What is counted in one `scope` does not count in others.
     pub async fn check(&self, scope: &str, client: &str, quota: Quota) -> Decision {
         let Some(quota) = gcra::Exact::of(quota) else { return quota.unlimited() };
+        if let Some(shared) = &self.shared
+            && let Some(decision) = shared.check(scope, client, quota).await
+        {
+            return decision;
+        }
         self.memory.check(scope, client, quota)
     }
 }
