@@ -5,7 +5,7 @@
 #[non_exhaustive]
 pub enum StoreError {
     /// The URL names no database that we know.
-    #[error("{0:?} is no database URL: use sqlite://PATH or postgres://USER@HOST/DATABASE")]
+    #[error("{0} is no database URL: use sqlite://PATH or postgres://USER@HOST/DATABASE")]
     Url(String),
     /// The URL of Redis, or a file that it names, cannot be used.
     #[error("the URL of Redis is wrong: {0}")]

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`error`] | what can go wrong, one cause each, with its remedy |
 //! | [`options`] | how a database is opened |
+//! | [`store`](Store) | opening, pools, transactions |
 //! | `migrations` | the schema's versions, one text a dialect; applied at start by one process at a time |
 //! | `meta` | small values kept by name (keys, watermarks) |
 //! | [`wallet`] | keys, coins and transactions of the wallets |
@@ -12,6 +13,8 @@
 //! | [`changes`] | news of what other processes wrote |
 //! | [`tasks`] | work that is queued, claimed and acknowledged |
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
+//! | [`pools`](PoolStatistics) | pools of connections, and who waits for one |
+//! | [`replica`](ReplicaStatus) | reads from a streaming replica |
 //! | [`redis`](Redis) | Redis by URL, and what happens while it is away |
 //! | [`limits`] | how often a client may ask |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
@@ -31,7 +34,9 @@ pub mod limits;
 mod meta;
 mod migrations;
 pub mod options;
+mod pools;
 mod redis;
+mod replica;
 pub mod stamp_index;
 pub mod stamps;
 mod store;
@@ -46,4 +51,6 @@ pub use error::StoreError;
 pub use leases::Lease;
 pub use limits::{Decision, Quota, RateLimiter, client_key};
 pub use options::StoreOptions;
+pub use pools::{PoolStatistics, Role};
+pub use replica::ReplicaStatus;
 pub use store::{Dialect, Store, Transaction};

@@ -2,10 +2,12 @@
 
 use crate::{
     StoreError, StoreOptions, migrations,
+    pools::{Pool, PoolStatistics, Role},
+    replica::{PATIENCE, Replica, ReplicaStatus},
     value::{Row, Value, postgres_query, sqlite_query},
 };
 use sqlx::{
-    Connection, PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
+    Connection, PgConnection, Postgres, SqlStr, Sqlite, SqliteConnection,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -35,6 +37,8 @@ pub enum Dialect {
 #[derive(Debug, Clone)]
 pub struct Store {
     inner: Pools,
+    /// Reads may be some seconds old.
+    relaxed: bool,
     /// How it was opened, to be opened beside.
     how: Arc<How>,
 }
@@ -49,14 +53,15 @@ struct How {
 enum Pools {
     /// One connection writes: a second one would only wait for the first. Readers see the last commit (WAL).
     Sqlite {
-        writer: SqlitePool,
-        readers: SqlitePool,
+        writer: Pool<Sqlite>,
+        readers: Pool<Sqlite>,
         /// The writer's transaction, the only one of this process, is not committed.
         open: Arc<AtomicBool>,
     },
     Postgres {
-        writers: PgPool,
-        readers: PgPool,
+        writers: Pool<Postgres>,
+        readers: Pool<Postgres>,
+        replica: Option<Arc<Replica>>,
     },
 }
 
@@ -95,7 +100,7 @@ impl Store {
             migrate_postgres(url, options).await?;
             postgres_pools(url, options)?
         };
-        Ok(Self { inner, how: Arc::new(How { url: url.to_owned(), options: options.clone() }) })
+        Ok(Self { inner, relaxed: false, how: Arc::new(How { url: url.to_owned(), options: options.clone() }) })
     }
 
     /// The same database through connections of its own, one that writes and one that reads: for what must not wait for
@@ -104,12 +109,37 @@ impl Store {
     /// # Errors
     /// None that opening did not have.
     pub fn beside(&self) -> Result<Self, StoreError> {
-        let options = StoreOptions { readers: 1, writers: 1, ..self.how.options.clone() };
+        let options = StoreOptions { readers: 1, writers: 1, replica_url: None, ..self.how.options.clone() };
         let inner = match sqlite_path(&self.how.url) {
             Some(path) => sqlite_pools(&path?, &options),
             None => postgres_pools(&self.how.url, &options)?,
         };
-        Ok(Self { inner, how: self.how.clone() })
+        Ok(Self { inner, relaxed: false, how: self.how.clone() })
+    }
+
+    /// The same database and the same connections, for what may read some seconds old values: the replica is read from where
+    /// there is one, it answers, and it is not behind for longer than the options allow.
+    #[must_use]
+    pub fn relaxed(&self) -> Self {
+        Self { relaxed: true, ..self.clone() }
+    }
+
+    /// How it is with the replica, where there is one.
+    #[must_use]
+    pub fn replica_status(&self) -> Option<ReplicaStatus> {
+        self.replica().map(|replica| replica.status())
+    }
+
+    fn replica(&self) -> Option<&Arc<Replica>> {
+        match &self.inner {
+            Pools::Sqlite { .. } => None,
+            Pools::Postgres { replica, .. } => replica.as_ref(),
+        }
+    }
+
+    /// The replica, if this may read from it and it is fit for that.
+    fn fit_replica(&self) -> Option<&Arc<Replica>> {
+        self.replica().filter(|replica| self.relaxed && replica.is_fit())
     }
 
     /// Past the pooler, where there is one; none in SQLite.
@@ -149,7 +179,7 @@ impl Store {
                     sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
                     Inner::Sqlite(connection, Some(open.clone()))
                 }
-                Pools::Postgres { writers, .. } => Inner::Postgres(writers.begin().await?),
+                Pools::Postgres { writers, .. } => Inner::Postgres(begin_postgres(writers, "BEGIN").await?),
             },
         })
     }
@@ -159,6 +189,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unreachable`] where no connection is free in time.
     pub async fn begin_read(&self) -> Result<Transaction, StoreError> {
+        if let Some(replica) = self.fit_replica() {
+            match patiently(begin_postgres(&replica.pool, READ)).await {
+                Ok(inner) => return Ok(Transaction { inner: Inner::Postgres(inner) }),
+                Err(error) => replica.failed(&error),
+            }
+        }
         Ok(Transaction {
             inner: match &self.inner {
                 Pools::Sqlite { readers, .. } => {
@@ -166,9 +202,7 @@ impl Store {
                     sqlx::raw_sql("BEGIN").execute(&mut *connection).await?;
                     Inner::Sqlite(connection, None)
                 }
-                Pools::Postgres { readers, .. } => {
-                    Inner::Postgres(readers.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?)
-                }
+                Pools::Postgres { readers, .. } => Inner::Postgres(begin_postgres(readers, READ).await?),
             },
         })
     }
@@ -184,12 +218,18 @@ impl Store {
     /// Open connections: (all, unused).
     #[must_use]
     pub fn connections(&self) -> (u32, usize) {
+        let pools = self.pool_statistics();
+        (pools.iter().map(|pool| pool.size).sum(), pools.iter().map(|pool| pool.idle as usize).sum())
+    }
+
+    /// The pools' numbers: of those that write, that read, and that read from the replica if there is one.
+    #[must_use]
+    pub fn pool_statistics(&self) -> Vec<PoolStatistics> {
         match &self.inner {
-            Pools::Sqlite { writer, readers, .. } => {
-                (writer.size() + readers.size(), writer.num_idle() + readers.num_idle())
-            }
-            Pools::Postgres { writers, readers } => {
-                (writers.size() + readers.size(), writers.num_idle() + readers.num_idle())
+            Pools::Sqlite { writer, readers, .. } => vec![writer.statistics(), readers.statistics()],
+            Pools::Postgres { writers, readers, replica } => {
+                let replica = replica.as_ref().map(|replica| replica.pool.statistics());
+                [writers.statistics(), readers.statistics()].into_iter().chain(replica).collect()
             }
         }
     }
@@ -201,7 +241,10 @@ impl Store {
                 readers.close().await;
                 writer.close().await;
             }
-            Pools::Postgres { writers, readers } => {
+            Pools::Postgres { writers, readers, replica } => {
+                if let Some(replica) = replica {
+                    replica.pool.close().await;
+                }
                 readers.close().await;
                 writers.close().await;
             }
@@ -212,15 +255,19 @@ impl Store {
     pub(crate) async fn fetch_all(&self, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
         match &self.inner {
             Pools::Sqlite { readers, .. } => {
-                let rows = sqlite_query(sql, args).fetch_all(readers).await?;
+                let mut connection = readers.acquire().await?;
+                let rows = sqlite_query(sql, args).fetch_all(&mut *connection).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
             // Preparing and executing are two round trips, which a pooler may send to two servers outside a transaction.
-            Pools::Postgres { .. } => {
-                let mut transaction = self.begin_read().await?;
-                let rows = transaction.fetch_all(sql, args).await?;
-                transaction.commit().await?;
-                Ok(rows)
+            Pools::Postgres { readers, .. } => {
+                if let Some(replica) = self.fit_replica() {
+                    match patiently(fetch_postgres(&replica.pool, sql, args.clone())).await {
+                        Ok(rows) => return Ok(rows),
+                        Err(error) => replica.failed(&error),
+                    }
+                }
+                fetch_postgres(readers, sql, args).await
             }
         }
     }
@@ -337,7 +384,7 @@ fn sqlite_path(url: &str) -> Option<Result<PathBuf, StoreError>> {
     let path = url.strip_prefix("sqlite://")?;
     let path = path.split('?').next().unwrap_or(path);
     if path.is_empty() || path == ":memory:" {
-        return Some(Err(StoreError::Url(url.to_owned())));
+        return Some(Err(no_url(url, "it names no file")));
     }
     Some(Ok(PathBuf::from(path)))
 }
@@ -382,7 +429,7 @@ fn sqlite_pools(path: &Path, options: &StoreOptions) -> Pools {
         .test_before_acquire(false)
         .after_release(|connection, _| Box::pin(end_transaction(connection)))
         .connect_lazy_with(reading);
-    Pools::Sqlite { writer, readers, open }
+    Pools::Sqlite { writer: Pool::new(writer, Role::Writer), readers: Pool::new(readers, Role::Reader), open }
 }
 
 async fn migrate_sqlite(pools: &Pools, path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
@@ -431,16 +478,47 @@ fn direct_options(url: &str, options: &StoreOptions) -> Result<PgConnectOptions,
 
 fn postgres_pools(url: &str, options: &StoreOptions) -> Result<Pools, StoreError> {
     let connect = postgres_options(url)?;
-    let pool = || {
-        PgPoolOptions::new()
-            .acquire_timeout(options.busy_timeout + Duration::from_secs(5))
+    let pool = |role, connect, size: u32, patience| {
+        let pool = PgPoolOptions::new()
+            .acquire_timeout(patience)
             .idle_timeout(options.idle_timeout)
             .max_lifetime(Duration::from_secs(1800))
+            .max_connections(size.max(1));
+        Pool::new(pool.connect_lazy_with(connect), role)
     };
-    Ok(Pools::Postgres {
-        writers: pool().max_connections(options.writers.max(1)).connect_lazy_with(connect.clone()),
-        readers: pool().max_connections(options.readers.max(1)).connect_lazy_with(connect),
-    })
+    let patience = options.busy_timeout + Duration::from_secs(5);
+    let readers = pool(Role::Reader, connect.clone(), options.readers, patience);
+    let replica = match &options.replica_url {
+        Some(url) => {
+            let replica = pool(Role::Replica, postgres_options(url)?, options.readers, PATIENCE);
+            let max_lag = options.replica_lag.max(Duration::from_secs(2));
+            Some(Arc::new(Replica::new(replica, readers.clone(), max_lag)))
+        }
+        None => None,
+    };
+    Ok(Pools::Postgres { writers: pool(Role::Writer, connect, options.writers, patience), readers, replica })
+}
+
+const READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+
+async fn begin_postgres(
+    pool: &Pool<Postgres>,
+    how: &'static str,
+) -> Result<sqlx::Transaction<'static, Postgres>, StoreError> {
+    Ok(sqlx::Transaction::begin(pool.acquire().await?, Some(SqlStr::from_static(how))).await?)
+}
+
+async fn fetch_postgres(pool: &Pool<Postgres>, sql: &'static str, args: Vec<Value>) -> Result<Vec<Row>, StoreError> {
+    let mut transaction = Transaction { inner: Inner::Postgres(begin_postgres(pool, READ).await?) };
+    let rows = transaction.fetch_all(sql, args).await?;
+    transaction.commit().await?;
+    Ok(rows)
+}
+
+/// Waits for the replica as long as that is worth it.
+async fn patiently<T>(call: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    let late = || StoreError::Unreachable("the replica does not answer in time".into());
+    tokio::time::timeout(PATIENCE, call).await.map_err(|_| late())?
 }
 
 /// Undoes what a dropped transaction left; whether the connection is fit for the next one.
@@ -454,21 +532,29 @@ async fn end_transaction(connection: &mut SqliteConnection) -> Result<bool, sqlx
 }
 
 /// Options that PgBouncer takes: it refuses start-up parameters that it does not know.
-fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
+pub(crate) fn postgres_options(url: &str) -> Result<PgConnectOptions, StoreError> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err(StoreError::Url(hide_password(url)));
+        return Err(no_url(url, ""));
     }
-    Ok(PgConnectOptions::from_str(url)
-        .map_err(|_| StoreError::Url(hide_password(url)))?
-        .extra_float_digits(None)
-        .statement_cache_capacity(0)
-        .application_name("cairn"))
+    let options = PgConnectOptions::from_str(url).map_err(|error| match error {
+        sqlx::Error::Configuration(cause) => no_url(url, &cause.to_string()),
+        _ => no_url(url, ""),
+    })?;
+    Ok(options.extra_float_digits(None).statement_cache_capacity(0).application_name("cairn"))
 }
 
-/// The URL without what must not reach a log.
+fn no_url(url: &str, cause: &str) -> StoreError {
+    let url = hide_password(url);
+    StoreError::Url(if cause.is_empty() { format!("{url:?}") } else { format!("{url:?} ({cause})") })
+}
+
+/// The URL without what must not reach a log: what stands before the host, and the parameters.
 fn hide_password(url: &str) -> String {
-    match (url.find("://"), url.rfind('@')) {
-        (Some(scheme), Some(at)) if at > scheme => format!("{}***{}", &url[..scheme + 3], &url[at..]),
-        _ => url.to_owned(),
+    let url = url.split('?').next().unwrap_or(url);
+    let scheme = url.find("://").map_or(0, |at| at + 3);
+    match url.rfind('@') {
+        Some(at) if at >= scheme => format!("{}***{}", &url[..scheme], &url[at..]),
+        Some(at) => format!("***{}", &url[at..]),
+        None => url.to_owned(),
     }
 }

@@ -3,7 +3,7 @@
 use cairn_store::{
     Dialect, Store, StoreError, StoreOptions,
     leases::holder_token,
-    testing::{PostgresServer, sqlite_url},
+    testing::{PgBouncer, PostgresServer, sqlite_url},
 };
 use std::time::Duration;
 
@@ -180,6 +180,11 @@ macro_rules! on_both {
                 println!("{}", stringify!($case));
                 $case(server.database()).await;
             )*
+            let Some(bouncer) = PgBouncer::start(&server) else { return };
+            $(
+                println!("through PgBouncer: {}", stringify!($case));
+                $case(bouncer.url(&server.database())).await;
+            )*
         }
     };
 }
@@ -198,11 +203,24 @@ on_both!(
 
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_without_its_password() {
-    for url in ["", "cairn.db", "mysql://user:secret@host/db", "sqlite://", "sqlite://:memory:"] {
+    for url in [
+        "",
+        "cairn.db",
+        "mysql://user:secret@host/db",
+        "sqlite://",
+        "sqlite://:memory:",
+        "postgres:/user:secret@host/db",
+        "user:secret@host",
+        "secret@postgres://host",
+        "postgres://user:secret@host:port/db",
+        "postgres://user:secret@/db?password=secret&port=x",
+    ] {
         let error = Store::open(url, &StoreOptions::default()).await.unwrap_err();
         assert!(matches!(error, StoreError::Url(_)), "{url}: {error}");
         assert!(!error.to_string().contains("secret"), "{error}");
     }
+    let error = Store::open("postgres://user:secret@host:99999/db", &StoreOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("invalid port number"), "{error}");
 }
 
 #[tokio::test]
