@@ -15,6 +15,7 @@
 //! | [`leases`] | leases with a fence: who may do what only one process may do |
 //! | [`pools`](PoolStatistics) | pools of connections, and who waits for one |
 //! | [`replica`](ReplicaStatus) | reads from a streaming replica |
+//! | [`cache`] | values that can be computed anew, in memory, on Redis or in a table |
 //! | [`redis`](Redis) | Redis by URL, and what happens while it is away |
 //! | [`limits`] | how often a client may ask |
 //! | `testing` | a private PostgreSQL server for tests; only with the feature of that name |
@@ -27,6 +28,7 @@
 //! `TEXT` only. PostgreSQL works behind PgBouncer in transaction mode: every statement runs inside an explicit transaction,
 //! unnamed, and no session state is kept.
 
+pub mod cache;
 pub mod changes;
 pub mod error;
 pub mod leases;
@@ -47,6 +49,7 @@ mod value;
 pub mod wallet;
 
 pub use self::redis::{Redis, RedisState};
+pub use cache::Cache;
 pub use error::StoreError;
 pub use leases::Lease;
 pub use limits::{Decision, Quota, RateLimiter, client_key};

@@ -29,6 +29,7 @@ const MIGRATIONS: &[Migration] = &[
     migration!(1, "0001_base"),
     migration!(2, "0002_stamps"),
     migration!(3, "0003_tasks"),
+    migration!(4, "0004_cache"),
     migration!(200, "0200_wallet"),
 ];
 
