@@ -70,7 +70,7 @@ struct Inner {
 enum Target {
     Server(Client),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
 }
 
 enum State {
@@ -369,7 +369,7 @@ fn target(location: &Location) -> Result<Target, StoreError> {
             if let Some(certificates) = certificates {
                 builder = builder.certs(certificates);
             }
-            Target::Cluster(builder.build().map_err(wrong)?)
+            Target::Cluster(Box::new(builder.build().map_err(wrong)?))
         }
     })
 }
