@@ -184,7 +184,7 @@ impl Lease {
 }
 
 async fn renew(store: &Store, name: &str) -> Result<bool, StoreError> {
-    let mut transaction = store.begin().await?;
+    let mut transaction = store.begin_forgettable().await?;
     let renewed = transaction.renew_worker(name, LEASE_TIME).await?;
     transaction.commit().await?;
     Ok(renewed)

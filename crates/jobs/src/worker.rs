@@ -93,7 +93,13 @@ impl Worker {
     /// A worker without queues.
     #[must_use]
     pub fn new(jobs: Jobs) -> Worker {
-        Worker { jobs, queues: Vec::new(), handlers: HashMap::new(), retention: Retention::default(), schedules: Vec::new() }
+        Worker {
+            jobs,
+            queues: Vec::new(),
+            handlers: HashMap::new(),
+            retention: Retention::default(),
+            schedules: Vec::new(),
+        }
     }
 
     /// Takes tasks of a queue, so many at once.
@@ -263,8 +269,8 @@ impl Shared {
         }
         let session = self.lease.hold();
         let claimed = async {
-            let mut transaction = store.begin().await?;
-            transaction.may_be_forgotten().await?;
+            // A claim that is forgotten costs a try, and nothing else.
+            let mut transaction = store.begin_forgettable().await?;
             if !session.registered {
                 transaction.begin_worker(&session.name, self.lease.host(), LEASE_TIME).await?;
             }

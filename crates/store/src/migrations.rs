@@ -127,6 +127,34 @@ mod tests {
         assert_eq!(row.get::<i64>(0).unwrap(), 0, "the migrations' lock ended with their transaction");
     }
 
+    /// Whether a commit waits for the disk, in a transaction of each kind, one after the other on one connection.
+    async fn durability(url: &str, sql: &'static str) -> Vec<String> {
+        let store = Store::open(url, &StoreOptions { writers: 1, ..StoreOptions::default() }).await.unwrap();
+        let mut all = Vec::new();
+        for forgettable in [false, true, false] {
+            let begun = if forgettable { store.begin_forgettable().await } else { store.begin().await };
+            let mut transaction = begun.unwrap();
+            let row = transaction.fetch_optional(sql, Vec::new()).await.unwrap().unwrap();
+            all.push(row.get::<String>(0).unwrap());
+            transaction.commit().await.unwrap();
+        }
+        all
+    }
+
+    #[tokio::test]
+    async fn only_what_is_forgettable_does_not_wait_for_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let sql = "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous";
+        assert_eq!(
+            durability(&testing::sqlite_url(directory.path()), sql).await,
+            ["2", "1", "2"],
+            "FULL, NORMAL, FULL"
+        );
+        let Some(server) = testing::PostgresServer::start() else { return };
+        let sql = "SELECT current_setting('synchronous_commit')";
+        assert_eq!(durability(&server.database(), sql).await, ["on", "off", "on"]);
+    }
+
     #[tokio::test]
     async fn a_full_disk_is_told_and_leaves_the_database_usable() {
         let directory = tempfile::tempdir().unwrap();

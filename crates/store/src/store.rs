@@ -171,15 +171,29 @@ impl Store {
     /// # Errors
     /// [`StoreError::Locked`] or [`StoreError::Unreachable`] where it cannot begin in time.
     pub async fn begin(&self) -> Result<Transaction, StoreError> {
+        self.begin_writing("PRAGMA synchronous = FULL; BEGIN IMMEDIATE", "BEGIN").await
+    }
+
+    /// As [`Store::begin`], for what need not be on the disk when it is committed: after a crash of the machine or the server it
+    /// may be as if it had not been. The next [`Store::begin`] that commits takes it to the disk too.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub async fn begin_forgettable(&self) -> Result<Transaction, StoreError> {
+        let postgres = "BEGIN; SET LOCAL synchronous_commit = off";
+        self.begin_writing("PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE", postgres).await
+    }
+
+    async fn begin_writing(&self, sqlite: &'static str, postgres: &'static str) -> Result<Transaction, StoreError> {
         Ok(Transaction {
             inner: match &self.inner {
                 Pools::Sqlite { writer, open, .. } => {
                     let mut connection = writer.acquire().await?;
                     open.store(true, Ordering::Relaxed);
-                    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+                    sqlx::raw_sql(sqlite).execute(&mut *connection).await?;
                     Inner::Sqlite(connection, Some(open.clone()))
                 }
-                Pools::Postgres { writers, .. } => Inner::Postgres(begin_postgres(writers, "BEGIN").await?),
+                Pools::Postgres { writers, .. } => Inner::Postgres(begin_postgres(writers, postgres).await?),
             },
         })
     }

@@ -172,18 +172,6 @@ impl Transaction {
         }
         Ok(found.into_iter().map(|(_, claimed)| claimed).collect())
     }
-
-    /// What is claimed or taken back next need not be on the disk when it is answered: after a crash of the server it is as
-    /// if it had not been, which costs a try and nothing else.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn may_be_forgotten(&mut self) -> Result<(), StoreError> {
-        match self.dialect() {
-            Dialect::Sqlite => Ok(()),
-            Dialect::Postgres => self.execute("SET LOCAL synchronous_commit = off", Vec::new()).await.map(drop),
-        }
-    }
 }
 
 impl Store {
