@@ -143,6 +143,22 @@ fn nodes_are_added_tried_and_let_go_by_json_rpc() {
 }
 
 #[test]
+fn a_thousand_nodes_may_be_added() {
+    let node = place();
+    let _running = node.node(&[]);
+    node.rpc("setnetworkactive", json!([false]));
+    for number in 0..1000 {
+        assert_eq!(node.rpc("addnode", json!([format!("127.0.1.1:{}", 1 + number), "add"])), Value::Null);
+    }
+    let one_more = || json!(["127.0.1.1:1001", "add"]);
+    let full = "Error: Already at capacity for specified connection type.";
+    assert_eq!(error(&node, "addnode", one_more()), (-34, full.into()));
+    assert_eq!(node.rpc("getaddednodeinfo", json!([])).as_array().map(Vec::len), Some(1000));
+    node.rpc("addnode", json!(["127.0.1.1:1", "remove"]));
+    assert_eq!(node.rpc("addnode", one_more()), Value::Null, "there is room again");
+}
+
+#[test]
 fn wrong_arguments_have_cores_codes_and_texts() {
     let a = place();
     let _a = a.node(&[]);

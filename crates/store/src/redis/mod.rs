@@ -68,7 +68,7 @@ struct Inner {
 }
 
 enum Target {
-    Server(Client),
+    Server(Box<Client>),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
     Cluster(Box<ClusterClient>),
 }
@@ -329,10 +329,10 @@ fn target(location: &Location) -> Result<Target, StoreError> {
             let address = addresses.next().expect("a URL without a host is refused");
             let settings = settings(&location.login).set_db(location.database);
             let info = address.into_connection_info().map_err(wrong)?.set_redis_settings(settings);
-            Target::Server(match certificates {
+            Target::Server(Box::new(match certificates {
                 Some(certificates) => Client::build_with_tls(info, certificates).map_err(wrong)?,
                 None => Client::open(info).map_err(wrong)?,
-            })
+            }))
         }
         Kind::Sentinel(service, login) => {
             let mut builder =
