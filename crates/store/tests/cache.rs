@@ -159,7 +159,7 @@ async fn the_table_is_kept_small(url: &str) {
     other.put("last", Bytes::from_static(b"value"), HOUR * 2).await;
     other.flush().await;
     let table = layer(&other, Layer::Table).await;
-    assert!(table.bytes <= 100_000 && table.evictions > 0, "{table:?}");
+    assert!((90_000..=100_000).contains(&table.bytes) && table.evictions > 0, "{table:?}");
     let (_, fresh) = on_store(url, &options).await;
     assert_eq!(fresh.get("last").await.as_deref(), Some(&b"value"[..]), "it expires last");
 }
@@ -212,8 +212,8 @@ async fn operators_can_query_and_index_the_table() {
     // As the scaling guide prints it.
     let index = "CREATE INDEX CONCURRENTLY idx_cache_key_expires ON cache_entries(cache_key, expires_at);";
     assert_eq!(server.query(&url, index), "");
-    let rows = server.query(&url, "SELECT cache_key, size, expires_at - created_at FROM cache_entries");
-    assert_eq!(rows, "sha256:abc|15|3600000\n");
+    let rows = "SELECT cache_key, size, expires_at - created_at BETWEEN 3000000 AND 3600000 FROM cache_entries";
+    assert_eq!(server.query(&url, rows), "sha256:abc|15|t\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]

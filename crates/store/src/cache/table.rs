@@ -272,9 +272,11 @@ impl Inner {
             }
             waiting.measured = Some(Instant::now());
         }
-        let mut bytes = self.size().await?.bytes;
+        let Size { entries, mut bytes, .. } = self.size().await?;
+        let usual = (bytes / entries.max(1)).max(1);
         while bytes > self.greatest {
-            let deleted = self.delete_first(BATCH).await?;
+            let too_many = usize::try_from((bytes - self.greatest).div_ceil(usual)).unwrap_or(BATCH);
+            let deleted = self.delete_first(too_many.min(BATCH)).await?;
             if deleted.is_empty() {
                 break;
             }
