@@ -7,7 +7,7 @@ use axum::extract::FromRef;
 use cairn_hashing::Hashes;
 use cairn_node::Node;
 use cairn_stamp::Calendar;
-use cairn_store::Store;
+use cairn_store::{Cache, Store};
 use cairn_wallet::Wallet;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -141,6 +141,7 @@ pub(crate) struct Watched {
     pub(crate) node: Option<Arc<Node>>,
     pub(crate) store: Option<Store>,
     pub(crate) calendar: Option<Calendar>,
+    pub(crate) cache: Option<Cache>,
     /// Cancelled when the servers close.
     pub(crate) closing: CancellationToken,
 }
@@ -152,7 +153,7 @@ impl Watched {
             Monitored::Node(node) => (Some(node), None),
             Monitored::Worker(store) => (None, Some(store)),
         };
-        Watched { node, store, calendar: None, closing }
+        Watched { node, store, calendar: None, cache: None, closing }
     }
 }
 
@@ -174,6 +175,7 @@ impl FromRef<Services> for Watched {
             node: None,
             store: Some(services.store.clone()),
             calendar: Some(services.calendar.clone()),
+            cache: Some(services.hashes.cache().clone()),
             closing: services.closing.clone(),
         }
     }

@@ -201,3 +201,37 @@ async fn what_makes_no_sense_is_refused_with_the_reason() {
         assert!(problem["detail"].as_str().unwrap().contains(reason), "{path}: {problem}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cache_and_the_pools_tell_their_numbers() {
+    let (api, worker) = working().await;
+    let (_, _, task) = hash(&api, "sha256", json!({"string": "hello"})).await;
+    result(&api, &task).await;
+    let (status, numbers) = get(&api, "/cache/stats").await;
+    assert_eq!((status, &numbers["hits"]), (StatusCode::OK, &json!(0)), "{numbers}");
+    for _ in 0..3 {
+        let (status, _, body) = hash(&api, "sha256", json!({"string": "hello"})).await;
+        assert_eq!((status, &body["task_id"], &body["source"]), (StatusCode::OK, &task["task_id"], &json!("cache")));
+    }
+    let (_, numbers) = get(&api, "/cache/stats").await;
+    let memory = &numbers["layers"][0];
+    assert_eq!((&memory["layer"], &memory["hits"], &memory["entries"]), (&json!("memory"), &json!(2), &json!(1)));
+
+    let clear = |key: Option<&str>| {
+        let request = Request::post("/cache/clear");
+        let request = key.into_iter().fold(request, |request, key| request.header("x-api-key", key));
+        ask(&api, request.body(Body::empty()).unwrap())
+    };
+    assert_eq!(clear(None).await.0, StatusCode::UNAUTHORIZED);
+    assert_eq!(clear(Some(common::ADMIN_KEY)).await.0, StatusCode::NO_CONTENT);
+    assert_eq!(get(&api, "/cache/stats").await.1["layers"][0]["entries"], 0);
+
+    let (status, pools) = get(&api, "/db/pool/stats").await;
+    assert_eq!(status, StatusCode::OK);
+    let roles: Vec<_> = pools["pools"].as_array().unwrap().iter().map(|pool| pool["role"].clone()).collect();
+    assert_eq!(roles, ["writer", "reader"]);
+    let of = |pool: &Value, name: &str| pool[name].as_u64().unwrap();
+    assert_eq!(of(&pools, "size"), of(&pools, "idle") + of(&pools, "in_use"), "{pools}");
+    assert!(of(&pools["pools"][0], "acquired") > 0, "{pools}");
+    worker.stop(Duration::from_secs(30)).await;
+}

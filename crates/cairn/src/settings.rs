@@ -6,11 +6,14 @@
 use crate::cli::Global;
 use crate::error::CliError;
 use bitcoin::Network;
+use cairn_store::{Redis, StoreOptions};
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// How the program was called, as its hints should say it.
 const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
@@ -19,10 +22,15 @@ const COMMAND_VARIABLE: &str = "CAIRN_COMMAND";
 const FLAG_VARIABLES: [&str; 4] = ["CAIRN_DATA_DIR", "CAIRN_CONFIG", "CAIRN_SERVER", COMMAND_VARIABLE];
 
 /// Variables of the deployment documents, and the key that each sets.
-const DOCUMENT_VARIABLES: [(&str, &str); 10] = [
+const DOCUMENT_VARIABLES: [(&str, &str); 15] = [
     ("BITCOIN_API_ADMIN_KEY", "http.admin_key"),
     ("BITCOIN_API_WALLET_KEY", "http.wallet_key"),
     ("DATABASE_URL", "database.url"),
+    ("DATABASE_DIRECT_URL", "database.direct_url"),
+    ("DB_REPLICA_URL", "database.replica_url"),
+    ("DB_REPLICA_HOST", "database.replica_host"),
+    ("REDIS_URL", "redis.url"),
+    ("QUEUE_REDIS_URL", "redis.queue_url"),
     ("LB_STRATEGY", "gateway.strategy"),
     ("RATE_LIMIT_REQUESTS", "gateway.rate_limit_requests"),
     ("RATE_LIMIT_WINDOW", "gateway.rate_limit_window"),
@@ -51,6 +59,7 @@ pub(crate) struct Settings {
     pub(crate) wallet: WalletSection,
     pub(crate) stamp: Stamp,
     pub(crate) database: Database,
+    pub(crate) redis: RedisSection,
     pub(crate) worker: WorkerSection,
     pub(crate) gateway: cairn_gateway::Config,
 }
@@ -257,6 +266,28 @@ pub(crate) struct Stamp {
 pub(crate) struct Database {
     /// `sqlite://PATH` or `postgres://…`; a file in the data directory by default.
     pub(crate) url: Option<String>,
+    /// The server past a pooler, for migrations and notifications.
+    pub(crate) direct_url: Option<String>,
+    /// A streaming replica, by its URL.
+    pub(crate) replica_url: Option<String>,
+    /// Or by its host, with or without a port, if all else is as in `url`.
+    pub(crate) replica_host: Option<String>,
+    /// Seconds that the replica may be behind; 5 by default, at least 2.
+    pub(crate) replica_lag: Option<u64>,
+    /// Most connections that write at a time; 8 by default. SQLite has one.
+    pub(crate) writers: Option<u32>,
+    /// Most connections that read at a time; 4 by default.
+    pub(crate) readers: Option<u32>,
+}
+
+/// `[redis]`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RedisSection {
+    /// Where the cache is, and the limits if they are not apart.
+    pub(crate) url: Option<String>,
+    /// Where the limits are.
+    pub(crate) queue_url: Option<String>,
 }
 
 /// `[worker]`: who does tasks.
@@ -331,6 +362,68 @@ impl Resolved {
             None => format!("sqlite://{}", self.network_dir().join("cairn.sqlite").display()),
         }
     }
+
+    /// How the database is opened.
+    pub(crate) fn store_options(&self) -> Result<StoreOptions, CliError> {
+        let database = &self.settings.database;
+        let usage = |key: &str, error: &dyn fmt::Display| {
+            CliError::usage(format!("{key}: {error}")).remedy("docs/configuration.md lists every key")
+        };
+        let url = self.database_url();
+        let replica = match (&database.replica_url, &database.replica_host) {
+            (Some(_), Some(_)) => return Err(usage("database.replica_host", &"there is database.replica_url as well")),
+            (Some(url), None) => Some(("database.replica_url", url.clone())),
+            (None, Some(host)) => {
+                let key = "database.replica_host";
+                Some((key, cairn_store::options::with_host(&url, host).map_err(|error| usage(key, &error))?))
+            }
+            (None, None) => None,
+        };
+        let direct = database.direct_url.clone().map(|url| ("database.direct_url", url));
+        for (key, other) in [&direct, &replica].into_iter().flatten() {
+            if url.starts_with("sqlite:") {
+                return Err(usage(key, &"the database is a file of SQLite, which has none"));
+            }
+            cairn_store::options::check_postgres_url(other).map_err(|error| usage(key, &error))?;
+        }
+        for (key, size) in [("database.writers", database.writers), ("database.readers", database.readers)] {
+            if size.is_some_and(|size| !(1..=1000).contains(&size)) {
+                return Err(usage(key, &"1 to 1000 connections"));
+            }
+        }
+        if database.replica_lag.is_some_and(|seconds| !(2..=86400).contains(&seconds)) {
+            return Err(usage("database.replica_lag", &"2 to 86400 seconds"));
+        }
+        let default = StoreOptions::default();
+        Ok(StoreOptions {
+            direct_url: direct.map(|(_, url)| url),
+            replica_url: replica.map(|(_, url)| url),
+            replica_lag: database.replica_lag.map_or(default.replica_lag, Duration::from_secs),
+            writers: database.writers.unwrap_or(default.writers),
+            readers: database.readers.unwrap_or(default.readers),
+            ..default
+        })
+    }
+
+    /// The Redis of the cache, if there is one.
+    pub(crate) fn redis(&self) -> Result<Option<Redis>, CliError> {
+        open_redis("redis.url", self.settings.redis.url.as_deref())
+    }
+
+    /// The Redis of the limits, if there is one.
+    pub(crate) fn limits_redis(&self) -> Result<Option<Redis>, CliError> {
+        match self.settings.redis.queue_url.as_deref() {
+            Some(url) => open_redis("redis.queue_url", Some(url)),
+            None => self.redis(),
+        }
+    }
+}
+
+fn open_redis(key: &str, url: Option<&str>) -> Result<Option<Redis>, CliError> {
+    url.map(Redis::open).transpose().map_err(|error| {
+        CliError::usage(format!("{key}: {error}"))
+            .remedy("write redis://USER:PASSWORD@HOST:PORT/DATABASE; docs/configuration.md has the other forms")
+    })
 }
 
 /// How the program was called: `./run` says so, since a program that it built is on nobody's path.

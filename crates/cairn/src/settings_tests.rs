@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::os::unix::ffi::OsStringExt;
 
 /// Keys that the file may hold, as `section.key`.
-const KEYS: [&str; 33] = [
+const KEYS: [&str; 42] = [
     "network",
     "signet.challenge",
     "signet.block_time",
@@ -41,6 +41,15 @@ const KEYS: [&str; 33] = [
     "stamp.confirmations",
     "stamp.gather",
     "database.url",
+    "database.direct_url",
+    "database.replica_url",
+    "database.replica_host",
+    "database.replica_lag",
+    "database.writers",
+    "database.readers",
+    "redis.url",
+    "redis.queue_url",
+    "gateway.strategy",
 ];
 
 /// Values that some key takes, and others.
@@ -106,6 +115,9 @@ proptest! {
         }
         let config = read.and_then(|resolved| {
             pace(&resolved.settings)?;
+            resolved.store_options()?;
+            resolved.redis()?;
+            resolved.limits_redis()?;
             node_config(&resolved, false).map(|config| (config, resolved))
         });
         match config {
@@ -120,5 +132,69 @@ proptest! {
                 prop_assert!(!error.message.is_empty() && error.remedy.is_some(), "{}", error);
             }
         }
+    }
+}
+
+/// What a file with this text means for the database and Redis, or why it is refused.
+fn opened(text: &str) -> Result<(cairn_store::StoreOptions, Option<String>, Option<String>), String> {
+    let dir = tempfile::tempdir().expect("temporary directory");
+    let path = dir.path().join("cairn.toml");
+    std::fs::write(&path, text).expect("written");
+    let global = Global { data_dir: Some(dir.path().to_owned()), config: Some(path), network: None, log_level: None };
+    let open = || {
+        let resolved = read(&global, std::iter::empty())?;
+        let name = |redis: Option<cairn_store::Redis>| redis.map(|redis| redis.to_string());
+        Ok((resolved.store_options()?, name(resolved.redis()?), name(resolved.limits_redis()?)))
+    };
+    open().map_err(|error: CliError| error.to_string())
+}
+
+#[test]
+fn servers_are_named_by_url() {
+    let (options, redis, limits) = opened("").expect("nothing is needed");
+    assert_eq!((options.direct_url, options.replica_url, redis, limits), (None, None, None, None));
+    let text = "database.url = 'postgres://u:p@pooler:6432/d?sslmode=require'\ndatabase.direct_url = 'postgres://u:p@db/d'\n\
+                database.replica_host = 'standby:5433'\ndatabase.replica_lag = 3\ndatabase.writers = 20\n\
+                redis.url = 'redis://:p@cache'";
+    let (options, redis, limits) = opened(text).expect("it is valid");
+    assert_eq!(options.replica_url.as_deref(), Some("postgres://u:p@standby:5433/d?sslmode=require"));
+    assert_eq!((options.replica_lag, options.writers, options.readers), (Duration::from_secs(3), 20, 4));
+    assert_eq!((redis.as_deref(), limits.as_deref()), (Some("redis://cache:6379/0"), Some("redis://cache:6379/0")));
+    let (_, redis, limits) = opened("redis.url = 'redis://cache'\nredis.queue_url = 'redis-cluster://a,b'").unwrap();
+    assert_eq!(
+        (redis.as_deref(), limits.as_deref()),
+        (Some("redis://cache:6379/0"), Some("redis-cluster://a:6379,b:6379"))
+    );
+}
+
+#[test]
+fn a_wrong_url_is_named_by_its_key_and_without_its_password() {
+    let postgres = "database.url = 'postgres://db/d'\n";
+    for (text, key, wrong) in [
+        ("redis.url = 'http://:secret@host'".into(), "redis.url", "no scheme of Redis"),
+        ("redis.queue_url = 'redis://:secret@host:x'".into(), "redis.queue_url", "no port"),
+        (
+            format!("{postgres}database.replica_url = 'mysql://u:secret@host/d'"),
+            "database.replica_url",
+            "no database URL",
+        ),
+        (
+            format!("{postgres}database.direct_url = 'postgres://u:secret@host:x/d'"),
+            "database.direct_url",
+            "invalid port",
+        ),
+        (format!("{postgres}database.replica_host = 'u:secret@host'"), "database.replica_host", "no host"),
+        ("database.replica_url = 'postgres://u:secret@host/d'".into(), "database.replica_url", "SQLite"),
+        (
+            format!("{postgres}database.replica_host = 'a'\ndatabase.replica_url = 'b'"),
+            "database.replica_host",
+            "as well",
+        ),
+        ("database.writers = 0".into(), "database.writers", "1 to 1000"),
+        ("database.replica_lag = 1".into(), "database.replica_lag", "2 to 86400"),
+    ] {
+        let error = opened(&text).unwrap_err();
+        assert!(error.contains(key) && error.contains(wrong), "{text}: {error}");
+        assert!(!error.contains("secret"), "{error}");
     }
 }

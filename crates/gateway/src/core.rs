@@ -6,7 +6,7 @@ use crate::connection::Client;
 use crate::pool::Pool;
 use crate::strategy::{Chooser, Strategy};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use cairn_store::{Decision, Quota, RateLimiter, client_key};
+use cairn_store::{Decision, Quota, RateLimiter, Redis, client_key};
 use http::{HeaderMap, StatusCode};
 use sha2::{Digest, Sha256};
 use std::io;
@@ -97,13 +97,16 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn new(config: Config, keys: &Keys) -> Self {
+    pub(crate) fn new(config: Config, keys: &Keys, redis: Option<Redis>) -> Self {
         let secret = |key: &Option<String>| key.as_deref().filter(|key| !key.is_empty()).map(Secret::new);
         Core {
             admin: secret(&keys.admin),
             wallet: secret(&keys.wallet),
             pool: Pool::new(Chooser::new(config.strategy)),
-            limiter: RateLimiter::in_memory(config.rate_limit_clients),
+            limiter: match redis {
+                Some(redis) => RateLimiter::shared(redis, config.rate_limit_clients),
+                None => RateLimiter::in_memory(config.rate_limit_clients),
+            },
             totals: Totals::default(),
             started: Instant::now(),
             log: ArcSwapOption::empty(),

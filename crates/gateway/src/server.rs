@@ -7,6 +7,7 @@ use crate::listener::{Clients, Workers};
 use crate::share::{self, Database};
 use crate::tls::{self, Certificate, TlsError};
 use crate::{health, strategy::Strategy};
+use cairn_store::Redis;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -70,12 +71,18 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// Starts one. It answers when this returns, and has asked every backend once.
+    /// Starts one. It answers when this returns, and has asked every backend once. With a Redis the requests of a client are
+    /// counted there, together with those that other gateways let pass.
     ///
     /// # Errors
     /// The configuration cannot work, an address is taken, or a file cannot be used. Backends that are away and a database
     /// that is out of reach are no errors.
-    pub async fn start(config: Config, keys: &Keys, database: Option<Database>) -> Result<Gateway, GatewayError> {
+    pub async fn start(
+        config: Config,
+        keys: &Keys,
+        database: Option<Database>,
+        redis: Option<Redis>,
+    ) -> Result<Gateway, GatewayError> {
         config.validate()?;
         raise_file_limit();
         let certificate = match (&config.tls_certificate, &config.tls_key) {
@@ -87,7 +94,7 @@ impl Gateway {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let core = Arc::new(Core::new(config, keys));
+        let core = Arc::new(Core::new(config, keys, redis));
         open_log(&core, &core.config())?;
         let clients = Clients::new(core.clone());
         let workers = Arc::new(Workers::start(&core, &clients).map_err(GatewayError::Worker)?);

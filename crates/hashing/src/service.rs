@@ -3,6 +3,7 @@
 use crate::{Algorithm, HashError, Request};
 use cairn_jobs::{Claimed, Done, Filter, Jobs, JobsError, NewTask, Status, Task, TaskError, TaskId, Unique, Worker};
 use cairn_stamp::{Calendar, SubmitError};
+use cairn_store::cache::{Cache, CacheOptions};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ pub const STAMP_QUEUE: &str = "hash-stamp";
 const STAMPING: usize = 8;
 /// How long a result that is to be stamped is waited for at a time.
 const NOT_YET: Duration = Duration::from_millis(200);
+/// A result never changes: only for how long it takes room where nobody asks for it.
+const CACHED: Duration = Duration::from_secs(3600);
 /// Tasks whose failure is worth a second look are tried so often.
 const ATTEMPTS: u32 = 4;
 
@@ -129,11 +132,23 @@ struct Payload {
     keep_input: bool,
 }
 
+/// What is cached of a request.
+#[derive(Debug, Serialize, Deserialize)]
+struct Kept {
+    task: String,
+    result: HashResult,
+}
+
 /// Hashes over a queue. Clones share everything.
 #[derive(Debug, Clone)]
 pub struct Hashes {
     jobs: Jobs,
     calendar: Calendar,
+    cache: Cache,
+}
+
+fn cache_key(identity: &str) -> String {
+    format!("hash {identity}")
 }
 
 fn type_of(algorithm: Algorithm) -> String {
@@ -144,7 +159,19 @@ impl Hashes {
     /// Over queues, and the calendar that stamps results.
     #[must_use]
     pub fn new(jobs: Jobs, calendar: Calendar) -> Hashes {
-        Hashes { jobs, calendar }
+        Hashes { jobs, calendar, cache: Cache::new(&CacheOptions::default(), None, None) }
+    }
+
+    /// With results kept in a cache that other processes may share.
+    #[must_use]
+    pub fn with_cache(self, cache: Cache) -> Hashes {
+        Hashes { cache, ..self }
+    }
+
+    /// Where results are kept besides their tasks.
+    #[must_use]
+    pub fn cache(&self) -> &Cache {
+        &self.cache
     }
 
     /// The queues.
@@ -159,6 +186,16 @@ impl Hashes {
     /// [`ServiceError::Jobs`] and [`ServiceError::Stamp`]: nothing was taken.
     pub async fn submit(&self, request: Request, options: Options) -> Result<Submitted, ServiceError> {
         let (algorithm, identity) = (request.algorithm(), request.identity());
+        // Who wants the input kept wants a task.
+        if !options.keep_input
+            && let Some(kept) = self.cache.get(&cache_key(&identity.key)).await
+            && let Ok(Kept { task, result }) = serde_json::from_slice(&kept)
+        {
+            if options.stamp {
+                self.calendar.submit(&result.bytes()?).await?;
+            }
+            return Ok(Submitted::Known { id: task.parse().ok(), result });
+        }
         let (request, input) = request.into_parts();
         let payload = Payload {
             request,
@@ -171,7 +208,7 @@ impl Hashes {
         let task = NewTask {
             input: Some(input),
             keep_input: options.keep_input,
-            unique: Some(Unique { key: identity.key, while_kept: true }),
+            unique: Some(Unique { key: identity.key.clone(), while_kept: true }),
             max_attempts: ATTEMPTS,
             ..NewTask::new(QUEUE, &type_of(algorithm), payload)
         };
@@ -183,6 +220,11 @@ impl Hashes {
         {
             if options.stamp {
                 self.calendar.submit(&result.bytes()?).await?;
+            }
+            // It was asked for twice: perhaps it is again.
+            let kept = Kept { task: enqueued.id.to_string(), result: result.clone() };
+            if let Ok(kept) = serde_json::to_vec(&kept) {
+                self.cache.put(&cache_key(&identity.key), kept.into(), CACHED).await;
             }
             return Ok(Submitted::Known { id: Some(enqueued.id), result });
         }

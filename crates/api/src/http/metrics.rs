@@ -74,7 +74,11 @@ fn describe() {
     describe_counter!("cairn_peer_sent_bytes_total", "Bytes sent to peers");
     describe_gauge!("cairn_mempool_bytes", "Memory that the mempool takes, bytes");
     describe_gauge!("cairn_mempool_transactions", "Transactions in the mempool");
-    describe_gauge!("cairn_db_pool_connections", "Connections to the database by state");
+    describe_gauge!(
+        "cairn_db_pool_connections",
+        "Connections to the database by what they are for and state; waiting: callers without one"
+    );
+    describe_counter!("cairn_cache_hits_total", "Values that the cache had, by layer");
     describe_gauge!(
         "cairn_jobs",
         "Tasks by queue and status; those to be tried again are queued, completed ones not counted"
@@ -155,10 +159,18 @@ pub(crate) async fn metrics(State(watched): State<Watched>) -> Response {
         set_chain_gauges(node).await;
     }
     if let Some(store) = &watched.store {
-        let (open, idle) = store.connections();
-        gauge!("cairn_db_pool_connections", "state" => "idle").set(count(idle));
-        gauge!("cairn_db_pool_connections", "state" => "used").set(f64::from(open) - count(idle));
+        for pool in store.pool_statistics() {
+            let role = pool.role.as_str();
+            gauge!("cairn_db_pool_connections", "role" => role, "state" => "idle").set(pool.idle);
+            gauge!("cairn_db_pool_connections", "role" => role, "state" => "used").set(pool.in_use);
+            gauge!("cairn_db_pool_connections", "role" => role, "state" => "waiting").set(pool.waiting);
+        }
         set_queue_gauges(store).await;
+    }
+    if let Some(cache) = &watched.cache {
+        for (layer, hits) in cache.hits() {
+            counter!("cairn_cache_hits_total", "layer" => layer.as_str()).absolute(hits);
+        }
     }
     if let Some(calendar) = &watched.calendar {
         super::stamps::set_gauges(calendar).await;

@@ -12,6 +12,7 @@
 //! | [`submit`], `upload` | stamping over JSON, uploads and bulk |
 //! | [`stamps`] | states and proofs |
 //! | [`hashes`] | hashes as tasks |
+//! | [`stats`] | the cache's and the database's numbers |
 //! | [`verify`] | what a proof proves |
 //! | `index` | the page at `/` |
 //! | [`wallet`] | the wallet, for holders of its key |
@@ -33,6 +34,7 @@ pub mod peers;
 pub mod problem;
 pub mod search;
 pub mod stamps;
+pub mod stats;
 pub mod submit;
 pub mod transactions;
 mod upload;
@@ -107,6 +109,9 @@ where
         .routes(routes!(stamps::status))
         .routes(routes!(stamps::proof))
         .routes(routes!(hashes::hashes))
+        .routes(routes!(stats::cache))
+        .routes(routes!(stats::clear))
+        .routes(routes!(stats::pools))
         .route("/health", get(health::health))
         .route("/metrics", get(metrics::metrics))
 }

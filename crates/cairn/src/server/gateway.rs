@@ -27,7 +27,8 @@ impl GatewayServer {
                 }
             }
         }
-        let gateway = Gateway::start(config, &Keys { admin, wallet }, database(resolved)).await.map_err(failed)?;
+        let (database, redis) = (database(resolved)?, resolved.limits_redis()?);
+        let gateway = Gateway::start(config, &Keys { admin, wallet }, database, redis).await.map_err(failed)?;
         Ok(GatewayServer { gateway })
     }
 
@@ -65,10 +66,12 @@ impl GatewayServer {
 }
 
 /// The database that gateways share, where there is one: it was named, or other processes have made it here.
-fn database(resolved: &Resolved) -> Option<Database> {
-    let url = resolved.database_url();
+fn database(resolved: &Resolved) -> Result<Option<Database>, CliError> {
     let made = resolved.network_dir().join("cairn.sqlite").exists();
-    (resolved.settings.database.url.is_some() || made).then(|| Database { options: services::store_options(&url), url })
+    if resolved.settings.database.url.is_none() && !made {
+        return Ok(None);
+    }
+    Ok(Some(Database { options: services::store_options(resolved)?, url: resolved.database_url() }))
 }
 
 fn failed(error: GatewayError) -> CliError {

@@ -10,6 +10,7 @@ use cairn_hashing::Hashes;
 use cairn_jobs::{Jobs, RunningWorker, Worker};
 use cairn_node::{Node, NodeEvent};
 use cairn_stamp::{Calendar, CalendarConfig, Stamper, StamperConfig};
+use cairn_store::cache::{Cache, CacheOptions};
 use cairn_store::{Store, StoreOptions};
 use cairn_wallet::{ChainSource, Passphrase, RecoveryPhrase, Wallet};
 use std::net::SocketAddr;
@@ -94,7 +95,7 @@ impl Services {
         let (closing, closed) = watch::channel(false);
         let follower = tokio::spawn(follow(node.clone(), wallet.clone(), source, stamper.waker()));
         let stamper = tokio::spawn(stamper.run(closed));
-        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone());
+        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone()).with_cache(cache(resolved, &store)?);
         let worker = match settings.worker.concurrency.unwrap_or_else(cores) {
             0 => None,
             concurrency => Some(hashes.worker(Worker::new(hashes.jobs().clone()), concurrency).start()),
@@ -122,14 +123,19 @@ impl Services {
 
     /// Closes the database.
     pub(crate) async fn close(self) {
+        self.state.services.hashes.cache().flush().await;
         self.state.services.store.close().await;
     }
 }
 
 /// The database that the settings name.
 pub(super) async fn open_store(resolved: &Resolved) -> Result<Store, CliError> {
-    let url = resolved.database_url();
-    Store::open(&url, &store_options(&url)).await.map_err(CliError::failed)
+    Store::open(&resolved.database_url(), &store_options(resolved)?).await.map_err(CliError::failed)
+}
+
+/// The cache that processes share: on Redis, or where none is named in the database.
+pub(super) fn cache(resolved: &Resolved, store: &Store) -> Result<Cache, CliError> {
+    Ok(Cache::new(&CacheOptions::default(), resolved.redis()?, Some(store.clone())))
 }
 
 /// The calendar of an HTTP API at `http`.
@@ -163,13 +169,14 @@ pub(crate) fn api_config(resolved: &Resolved, base: ApiConfig) -> Result<ApiConf
     })
 }
 
-/// In SQLite each connection is a thread of this process: more than there are cores would only cost memory.
-pub(super) fn store_options(url: &str) -> StoreOptions {
-    let options = StoreOptions::default();
-    if !url.starts_with("sqlite:") {
-        return options;
+/// How the database is opened. In SQLite each connection is a thread of this process: more than there are cores would only cost
+/// memory.
+pub(super) fn store_options(resolved: &Resolved) -> Result<StoreOptions, CliError> {
+    let options = resolved.store_options()?;
+    if resolved.settings.database.readers.is_some() || !resolved.database_url().starts_with("sqlite:") {
+        return Ok(options);
     }
-    StoreOptions { readers: options.readers.min(u32::try_from(cores()).unwrap_or(u32::MAX)), ..options }
+    Ok(StoreOptions { readers: options.readers.min(u32::try_from(cores()).unwrap_or(u32::MAX)), ..options })
 }
 
 /// Tasks that compute at once, unless it is set.

@@ -29,10 +29,9 @@ impl StatelessServer {
         let store = services::open_store(resolved).await?;
         let calendar = services::calendar_config(resolved, http.address);
         let calendar = Calendar::start(store.clone(), calendar).await.map_err(CliError::failed)?;
-        Ok(StatelessServer {
-            services: Services::new(store.clone(), calendar.clone(), Hashes::new(Jobs::new(store), calendar), config),
-            http,
-        })
+        let cache = services::cache(resolved, &store)?;
+        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone()).with_cache(cache);
+        Ok(StatelessServer { services: Services::new(store, calendar, hashes, config), http })
     }
 
     /// Where HTTP is.
@@ -57,6 +56,7 @@ impl StatelessServer {
             }
         };
         self.services.calendar.stop().await;
+        self.services.hashes.cache().flush().await;
         self.services.store.close().await;
         served.map_err(CliError::failed)
     }

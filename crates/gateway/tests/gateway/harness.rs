@@ -337,7 +337,7 @@ pub(crate) async fn start(config: Config) -> Gateway {
 
 pub(crate) async fn start_shared(config: Config, database: Option<Database>) -> Gateway {
     let keys = Keys { admin: Some(ADMIN.into()), wallet: Some(WALLET.into()) };
-    Gateway::start(config, &keys, database).await.expect("the gateway starts")
+    Gateway::start(config, &keys, database, None).await.expect("the gateway starts")
 }
 
 /// `/lb/stats`.
