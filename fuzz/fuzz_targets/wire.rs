@@ -139,8 +139,14 @@ fn stream<R: AsyncRead + Unpin>(mut reader: Reader<R>) {
 }
 
 fn outbound(pieces: Pieces<'_>) -> Reader<Pieces<'_>> {
-    let settling =
-        transport::outbound(pieces, tokio::io::sink(), MAGIC, TransportVersion::V1, Duration::MAX, StdRng::seed_from_u64(1));
+    let settling = transport::outbound(
+        pieces,
+        tokio::io::sink(),
+        MAGIC,
+        TransportVersion::V1,
+        Duration::MAX,
+        StdRng::seed_from_u64(1),
+    );
     finished(settling).expect("v1 has nothing to settle").0
 }
 
@@ -154,8 +160,14 @@ fn inbound(pieces: Pieces<'_>) -> Result<Settled<'_>, TransportError> {
 fn wire(frame: &Frame) -> Vec<u8> {
     let mut bytes = Vec::new();
     let collecting = Collecting(&mut bytes);
-    let settling =
-        transport::outbound(tokio::io::empty(), collecting, MAGIC, TransportVersion::V1, Duration::MAX, StdRng::seed_from_u64(1));
+    let settling = transport::outbound(
+        tokio::io::empty(),
+        collecting,
+        MAGIC,
+        TransportVersion::V1,
+        Duration::MAX,
+        StdRng::seed_from_u64(1),
+    );
     let (_, mut writer, _) = finished(settling).expect("v1 has nothing to settle");
     finished(writer.write(frame)).expect("a vector takes any bytes");
     drop(writer);
