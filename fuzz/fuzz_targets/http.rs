@@ -8,9 +8,11 @@ use axum::http::{Method, Request, StatusCode, Uri};
 use bitcoin::Network;
 use bitcoin::hex::DisplayHex;
 use cairn_api::http::router;
-use cairn_api::{ApiConfig, AppState};
+use cairn_api::{ApiConfig, AppState, Services};
 use cairn_chain::testing::{MATURITY, grow, open};
 use cairn_fuzz::{Input, pick};
+use cairn_hashing::Hashes;
+use cairn_jobs::Jobs;
 use cairn_node::{Node, NodeConfig};
 use cairn_stamp::{Calendar, CalendarConfig};
 use cairn_store::{Store, StoreOptions};
@@ -73,7 +75,8 @@ static RUNNING: LazyLock<Running> = LazyLock::new(|| {
         let calendar = Calendar::start(store.clone(), calendar).await.expect("a fresh calendar starts");
         let config = ApiConfig { wallet_key: Some(WALLET_KEY.into()), max_bulk_digests: 100, ..ApiConfig::default() };
         let wallet = Arc::new(wallet);
-        router(AppState::new(node, store, wallet, calendar, config))
+        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone());
+        router(AppState::new(Services::new(store, calendar, hashes, config), node, wallet))
     });
     Running { runtime, router, _dir: dir }
 });
