@@ -50,6 +50,16 @@ struct Shared {
 
 type Waiting = (u64, oneshot::Sender<()>);
 
+impl Shared {
+    /// How long to wait for news before looking by oneself.
+    fn patience(&self) -> Duration {
+        match self.listening.load(Ordering::Relaxed) {
+            true => LOOK_WITH_NEWS,
+            false => LOOK_WITHOUT_NEWS,
+        }
+    }
+}
+
 /// Somebody who waits for a task's end; no longer, once it is dropped.
 pub(crate) struct Waiter {
     shared: Arc<Shared>,
@@ -118,10 +128,7 @@ impl News {
 
     /// How long to wait for news of a queue before looking by oneself.
     pub(crate) fn patience(&self) -> Duration {
-        match self.shared.listening.load(Ordering::Relaxed) {
-            true => LOOK_WITH_NEWS,
-            false => LOOK_WITHOUT_NEWS,
-        }
+        self.shared.patience()
     }
 
     /// Waits for a task's end.
@@ -220,11 +227,7 @@ fn hear(shared: &Shared, change: &Change) {
 /// Looks which of the tasks that are waited for have ended.
 async fn look(shared: Arc<Shared>) {
     loop {
-        let patience = match shared.listening.load(Ordering::Relaxed) {
-            true => LOOK_WITH_NEWS,
-            false => LOOK_WITHOUT_NEWS,
-        };
-        let _ = tokio::time::timeout(patience, shared.ended.notified()).await;
+        let _ = tokio::time::timeout(shared.patience(), shared.ended.notified()).await;
         let ids: Vec<TaskId> = lock(&shared.waiting).keys().copied().collect();
         for ids in ids.chunks(1000) {
             match shared.store.ended_tasks(ids).await {

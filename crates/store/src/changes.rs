@@ -4,7 +4,7 @@
 //! that notify pass one at a time, and what is lost with its sender is found by whoever polls, as everybody does now and then.
 //! SQLite: every commit writes to the journal's file, which the kernel tells (inotify, Linux).
 
-use crate::{Store, StoreError, value::args};
+use crate::{Dialect, Store, StoreError, value::Value};
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use std::time::Duration;
 
@@ -77,13 +77,13 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn announce(&self, news: &[&str]) -> Result<(), StoreError> {
-        if self.direct().is_none() {
+        if self.dialect() == Dialect::Sqlite {
             return Ok(());
         }
+        let news = Value::Texts(news.iter().map(|news| Some((*news).to_owned())).collect());
         let mut transaction = self.begin().await?;
-        for news in news {
-            transaction.fetch_all("SELECT pg_notify($1, $2)", args![CHANNEL, *news]).await?;
-        }
+        let sql = "SELECT pg_notify($1, news) FROM unnest($2::text[]) AS news";
+        transaction.fetch_all(sql, vec![CHANNEL.into(), news]).await?;
         transaction.commit().await
     }
 }
