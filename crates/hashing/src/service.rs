@@ -296,8 +296,8 @@ impl Hashes {
 }
 
 /// Computes a task's hash.
-fn compute(claimed: &Claimed) -> Result<Done, TaskError> {
-    let input = claimed.input.clone().ok_or_else(|| TaskError::Final("its input is gone".into()))?;
+fn compute(claimed: Claimed) -> Result<Done, TaskError> {
+    let input = claimed.input.ok_or_else(|| TaskError::Final("its input is gone".into()))?;
     let request =
         Request::from_parts(&claimed.payload["request"], input).map_err(|error| TaskError::Final(error.to_string()))?;
     let began = Instant::now();

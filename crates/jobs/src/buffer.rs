@@ -92,6 +92,11 @@ impl Buffer {
         next
     }
 
+    /// A task ended after a time: its place is free.
+    pub(crate) fn free(&self, took: Duration) {
+        self.replace(took, |_| false);
+    }
+
     /// What has not begun, to be given back.
     pub(crate) fn drain(&self) -> Vec<Held> {
         lock(&self.state).waiting.drain(..).collect()

@@ -43,7 +43,7 @@ pub struct Context {
     pub cancelled: CancellationToken,
 }
 
-type CpuHandler = dyn Fn(&Claimed) -> Result<Done, TaskError> + Send + Sync;
+type CpuHandler = dyn Fn(Claimed) -> Result<Done, TaskError> + Send + Sync;
 type IoHandler = dyn Fn(Claimed, Context) -> BoxFuture<'static, Result<Done, TaskError>> + Send + Sync;
 
 /// How a type of task is done.

@@ -114,7 +114,7 @@ impl Worker {
     pub fn cpu(
         mut self,
         task_type: &str,
-        handler: impl Fn(&Claimed) -> Result<Done, TaskError> + Send + Sync + 'static,
+        handler: impl Fn(Claimed) -> Result<Done, TaskError> + Send + Sync + 'static,
     ) -> Worker {
         self.handlers.insert(task_type.to_owned(), Handler::Cpu(Arc::new(handler)));
         self
@@ -321,9 +321,8 @@ impl Shared {
                     };
                     context.cancelled.cancel();
                     shared.ended(id, claim, &kind, result.map(|result| outcome(result, attempt)), began.elapsed());
-                    if let Some(next) = buffer.replace(began.elapsed(), |_| true) {
-                        shared.run(&buffer, next);
-                    }
+                    buffer.free(began.elapsed());
+                    shared.dispatch(&buffer);
                 });
             }
             None => {
@@ -331,9 +330,7 @@ impl Shared {
                 tracing::warn!(kind, "no handler for this type of task here: it is left to other workers");
                 let outcome = Outcome::Released { after: NOT_OURS };
                 self.ended(held.claimed.id, held.claimed.claim, kind, Some(outcome), Duration::ZERO);
-                if let Some(next) = buffer.replace(Duration::ZERO, |_| true) {
-                    self.run(&buffer, next);
-                }
+                buffer.free(Duration::ZERO);
             }
         }
     }
@@ -343,15 +340,16 @@ impl Shared {
         loop {
             let began = Instant::now();
             let Claimed { id, claim, attempt, .. } = held.claimed;
+            let kind = held.claimed.task_type.clone();
             let result = match self.handler(&held) {
                 _ if held.lost.is_cancelled() => None,
                 Some(Handler::Cpu(handler)) => {
-                    let run = catch_unwind(AssertUnwindSafe(|| handler(&held.claimed)));
+                    let run = catch_unwind(AssertUnwindSafe(|| handler(held.claimed)));
                     Some(outcome(run.unwrap_or_else(|panic| Err(panicked(&*panic))), attempt))
                 }
                 _ => Some(Outcome::Released { after: NOT_OURS }),
             };
-            self.ended(id, claim, &held.claimed.task_type, result, began.elapsed());
+            self.ended(id, claim, &kind, result, began.elapsed());
             let next = buffer.replace(began.elapsed(), |next| matches!(self.handler(next), Some(Handler::Cpu(_))));
             match next {
                 Some(next) => {
