@@ -49,6 +49,22 @@ impl Process {
         let sent = Command::new("kill").args([name, &self.id().to_string()]).status();
         assert!(sent.is_ok_and(|status| status.success()), "{name} is sent");
     }
+
+    /// SIGSTOP, and until no thread runs any more: the signal is sent before all of them have heard of it.
+    fn pause(&self) {
+        self.signal("-STOP");
+        let deadline = Instant::now() + PATIENCE;
+        let stopped = |thread: std::io::Result<std::fs::DirEntry>| {
+            // The state stands behind the name, which is in parentheses.
+            let stat =
+                thread.and_then(|thread| std::fs::read_to_string(thread.path().join("stat"))).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+        };
+        while !std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("it lives").all(stopped) {
+            assert!(Instant::now() < deadline, "it goes on");
+            std::thread::sleep(LOOK);
+        }
+    }
 }
 
 impl Drop for Process {
@@ -216,7 +232,7 @@ async fn a_paused_worker_cannot_overwrite_its_successor(url: String) {
     let paused = client.worker();
     let id = client.enqueue("hold", 1).await[0];
     assert_eq!(client.holder(id).await, paused.id());
-    paused.signal("-STOP");
+    paused.pause();
     client.let_go(id);
     let successor = client.worker();
     client.enqueue("quick", 50).await;
