@@ -1,6 +1,8 @@
 //! What an operator may set of the API. Unknown keys are errors.
 
+use crate::keys::{KeyError, check_exposure};
 use serde::Deserialize;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 /// Settings of the HTTP and JSON-RPC servers.
@@ -57,6 +59,19 @@ impl Default for ApiConfig {
 }
 
 impl ApiConfig {
+    /// Refuses keys that a document prints where others than this machine can reach `address`.
+    ///
+    /// # Errors
+    /// Which key it is.
+    pub fn check_exposure(&self, address: SocketAddr) -> Result<(), KeyError> {
+        for (name, key) in [("the admin key", &self.admin_key), ("the wallet key", &self.wallet_key)] {
+            if let Some(key) = key {
+                check_exposure(address, name, key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// How long open requests have once the server stops.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_seconds)

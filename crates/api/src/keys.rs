@@ -80,7 +80,7 @@ impl Key {
 }
 
 /// Refuses a key that the documents print on a listener beyond loopback.
-pub fn check_exposure(address: SocketAddr, name: &'static str, secret: &str) -> Result<(), KeyError> {
+pub(crate) fn check_exposure(address: SocketAddr, name: &'static str, secret: &str) -> Result<(), KeyError> {
     if !address.ip().is_loopback() && PRINTED_KEYS.contains(&secret) {
         return Err(KeyError::Printed { name, address });
     }

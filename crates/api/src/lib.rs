@@ -20,7 +20,7 @@ mod serve;
 pub mod state;
 
 pub use config::ApiConfig;
-pub use keys::{KeyError, check_exposure, load_or_create_key};
+pub use keys::{KeyError, load_or_create_key};
 pub use rpc::auth::Cookie;
 
 pub use state::{AppState, Monitored, Services};
@@ -70,12 +70,8 @@ async fn serve_router(
     services: &Services,
     shutdown: CancellationToken,
 ) -> Result<(), ApiError> {
-    let (address, config) = (listener.local_addr()?, &services.config);
-    for (name, key) in [("the admin key", &config.admin_key), ("the wallet key", &config.wallet_key)] {
-        if let Some(key) = key {
-            check_exposure(address, name, key)?;
-        }
-    }
+    let config = &services.config;
+    config.check_exposure(listener.local_addr()?)?;
     let close = async {
         shutdown.cancelled().await;
         services.closing.cancel();

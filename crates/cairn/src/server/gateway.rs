@@ -5,7 +5,7 @@ use super::services;
 use super::signals::{hangups, signal};
 use crate::error::CliError;
 use crate::settings::Resolved;
-use cairn_api::{ApiConfig, check_exposure};
+use cairn_api::ApiConfig;
 use cairn_gateway::{Database, Gateway, GatewayError, Keys};
 
 /// A running process.
@@ -17,18 +17,15 @@ impl GatewayServer {
     /// Starts it; it answers when this returns.
     pub(crate) async fn start(resolved: &Resolved) -> Result<GatewayServer, CliError> {
         create_private_dir(&resolved.data_dir)?;
-        let ApiConfig { admin_key: admin, wallet_key: wallet, .. } =
-            services::api_config(resolved, ApiConfig::default())?;
+        let keys = services::api_config(resolved, ApiConfig::default())?;
         let config = resolved.settings.gateway.clone();
         for listen in [Some(config.listen), config.tls_listen].into_iter().flatten() {
-            for (name, key) in [("the admin key", &admin), ("the wallet key", &wallet)] {
-                if let Some(key) = key {
-                    check_exposure(listen, name, key).map_err(CliError::failed)?;
-                }
-            }
+            keys.check_exposure(listen).map_err(CliError::failed)?;
         }
         let (database, redis) = (database(resolved)?, resolved.limits_redis()?);
-        let gateway = Gateway::start(config, &Keys { admin, wallet }, database, redis).await.map_err(failed)?;
+        let gateway = Gateway::start(config, &Keys { admin: keys.admin_key, wallet: keys.wallet_key }, database, redis)
+            .await
+            .map_err(failed)?;
         Ok(GatewayServer { gateway })
     }
 

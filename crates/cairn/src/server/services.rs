@@ -95,7 +95,7 @@ impl Services {
         let (closing, closed) = watch::channel(false);
         let follower = tokio::spawn(follow(node.clone(), wallet.clone(), source, stamper.waker()));
         let stamper = tokio::spawn(stamper.run(closed));
-        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone()).with_cache(cache(resolved, &store)?);
+        let hashes = hashes(resolved, &store, &calendar)?;
         let worker = match settings.worker.concurrency.unwrap_or_else(cores) {
             0 => None,
             concurrency => Some(hashes.worker(Worker::new(hashes.jobs().clone()), concurrency).start()),
@@ -128,18 +128,47 @@ impl Services {
     }
 }
 
+/// What processes without a chain stand on: the database that they share, and what is kept in it.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) calendar: Calendar,
+    pub(super) hashes: Hashes,
+}
+
+impl Shared {
+    /// Opens it; clients reach the calendar at `http`.
+    pub(super) async fn open(resolved: &Resolved, http: SocketAddr) -> Result<Shared, CliError> {
+        create_private_dir(&resolved.data_dir)?;
+        create_private_dir(&resolved.network_dir())?;
+        let store = open_store(resolved).await?;
+        let calendar = Calendar::start(store.clone(), calendar_config(resolved, http)).await;
+        let calendar = calendar.map_err(CliError::failed)?;
+        let hashes = hashes(resolved, &store, &calendar)?;
+        Ok(Shared { store, calendar, hashes })
+    }
+
+    /// Writes what waits to be written, and closes the database.
+    pub(super) async fn close(self) {
+        self.calendar.stop().await;
+        self.hashes.cache().flush().await;
+        self.store.close().await;
+    }
+}
+
+/// Hashes over the queues of a database, their results cached.
+fn hashes(resolved: &Resolved, store: &Store, calendar: &Calendar) -> Result<Hashes, CliError> {
+    // On Redis, or where none is named in the database.
+    let cache = Cache::new(&CacheOptions::default(), resolved.redis()?, Some(store.clone()));
+    Ok(Hashes::new(Jobs::new(store.clone()), calendar.clone()).with_cache(cache))
+}
+
 /// The database that the settings name.
-pub(super) async fn open_store(resolved: &Resolved) -> Result<Store, CliError> {
+async fn open_store(resolved: &Resolved) -> Result<Store, CliError> {
     Store::open(&resolved.database_url(), &store_options(resolved)?).await.map_err(CliError::failed)
 }
 
-/// The cache that processes share: on Redis, or where none is named in the database.
-pub(super) fn cache(resolved: &Resolved, store: &Store) -> Result<Cache, CliError> {
-    Ok(Cache::new(&CacheOptions::default(), resolved.redis()?, Some(store.clone())))
-}
-
 /// The calendar of an HTTP API at `http`.
-pub(super) fn calendar_config(resolved: &Resolved, http: SocketAddr) -> CalendarConfig {
+fn calendar_config(resolved: &Resolved, http: SocketAddr) -> CalendarConfig {
     let settings = &resolved.settings;
     let confirmations = match settings.network {
         NetworkName::Regtest => 1,

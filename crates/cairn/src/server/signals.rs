@@ -1,5 +1,7 @@
 //! Signals that end a process.
 
+use std::pin::pin;
+
 /// Ctrl-C or SIGTERM, from the call on; a second one ends the process at once.
 pub(crate) fn signal() -> impl Future<Output = ()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +41,23 @@ impl Hangups {
         };
         if received.is_none() {
             std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Drives `server` until it ends by itself or `signalled` is done; then it is `stop` that makes it end.
+pub(crate) async fn serve_until<T>(
+    signalled: impl Future<Output = ()>,
+    server: impl Future<Output = T>,
+    stop: impl Future<Output = ()>,
+) -> T {
+    let mut server = pin!(server);
+    tokio::select! {
+        result = &mut server => result,
+        () = signalled => {
+            eprintln!("stopping…");
+            stop.await;
+            server.await
         }
     }
 }

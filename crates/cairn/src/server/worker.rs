@@ -1,24 +1,19 @@
 //! A process that works for others: it takes tasks from a database that they share.
 
-use super::chain::create_private_dir;
 use super::listeners::Listener;
-use super::services;
-use super::signals::signal;
+use super::services::{self, Shared};
+use super::signals::{serve_until, signal};
 use crate::error::CliError;
 use crate::settings::Resolved;
 use cairn_api::Monitored;
-use cairn_hashing::Hashes;
-use cairn_jobs::{Jobs, RunningWorker, Worker};
-use cairn_stamp::Calendar;
-use cairn_store::Store;
+use cairn_jobs::{RunningWorker, Worker};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// A running process.
 pub(crate) struct WorkerProcess {
-    store: Store,
-    calendar: Calendar,
+    shared: Shared,
     worker: RunningWorker,
     metrics: Listener,
     drain: Duration,
@@ -33,16 +28,12 @@ impl WorkerProcess {
         drain: Duration,
     ) -> Result<WorkerProcess, CliError> {
         let metrics = Listener::bind(metrics, "--metrics").await?;
-        create_private_dir(&resolved.data_dir)?;
-        create_private_dir(&resolved.network_dir())?;
-        let store = services::open_store(resolved).await?;
         // Its address stands in the proofs of what it stamps: clients reach the API's, not a worker's.
-        let calendar = services::calendar_config(resolved, resolved.http());
-        let calendar = Calendar::start(store.clone(), calendar).await.map_err(CliError::failed)?;
-        let hashes = Hashes::new(Jobs::new(store.clone()), calendar.clone());
+        let shared = Shared::open(resolved, resolved.http()).await?;
         let concurrency = concurrency.unwrap_or_else(services::cores);
-        let worker = hashes.worker(Worker::new(hashes.jobs().clone()), concurrency).start();
-        Ok(WorkerProcess { store, calendar, worker, metrics, drain })
+        let worker = Worker::new(shared.hashes.jobs().clone());
+        let worker = shared.hashes.worker(worker, concurrency).start();
+        Ok(WorkerProcess { shared, worker, metrics, drain })
     }
 
     /// Where metrics and health are.
@@ -54,22 +45,14 @@ impl WorkerProcess {
     pub(crate) async fn run(self) -> Result<(), CliError> {
         let serving = CancellationToken::new();
         let signalled = signal();
-        let watched = Monitored::Worker(self.store.clone());
-        let served = {
-            let server = cairn_api::serve_monitoring(self.metrics.socket, watched, Duration::ZERO, serving.clone());
-            tokio::pin!(server);
-            tokio::select! {
-                result = &mut server => result,
-                () = signalled => {
-                    eprintln!("stopping…");
-                    self.worker.stop(self.drain).await;
-                    serving.cancel();
-                    server.await
-                }
-            }
+        let watched = Monitored::Worker(self.shared.store.clone());
+        let server = cairn_api::serve_monitoring(self.metrics.socket, watched, Duration::ZERO, serving.clone());
+        let stop = async {
+            self.worker.stop(self.drain).await;
+            serving.cancel();
         };
-        self.calendar.stop().await;
-        self.store.close().await;
+        let served = serve_until(signalled, server, stop).await;
+        self.shared.close().await;
         served.map_err(CliError::failed)
     }
 }
