@@ -4,7 +4,10 @@
 //! for longer than its lease. So every take-over raises the lease's fence, and a holder's writes check their fence
 //! inside their own transaction with [`Transaction::check_lease`]: a holder that was passed by cannot write.
 
-use crate::{Store, StoreError, Transaction, value::args};
+use crate::{
+    Store, StoreError, Transaction,
+    value::{args, millis},
+};
 use std::time::Duration;
 
 /// How long a lease lasts.
@@ -118,8 +121,4 @@ impl Transaction {
         }
         Ok(())
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

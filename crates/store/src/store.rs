@@ -33,6 +33,16 @@ pub enum Dialect {
     Postgres,
 }
 
+impl Dialect {
+    /// The one that is for this database.
+    pub(crate) fn pick<T>(self, sqlite: T, postgres: T) -> T {
+        match self {
+            Self::Sqlite => sqlite,
+            Self::Postgres => postgres,
+        }
+    }
+}
+
 /// A database. Clones share the connections.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -353,10 +363,10 @@ impl Transaction {
     /// # Errors
     /// The database failed.
     pub async fn now_ms(&mut self) -> Result<i64, StoreError> {
-        let sql = match self.dialect() {
-            Dialect::Sqlite => "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
-            Dialect::Postgres => "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
-        };
+        let sql = self.dialect().pick(
+            "SELECT CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
+        );
         match self.fetch_optional(sql, Vec::new()).await? {
             Some(row) => row.get(0),
             None => Err(StoreError::Row("the clock gives no row".into())),

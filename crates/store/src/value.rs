@@ -7,6 +7,7 @@ use sqlx::{
     query::Query,
     sqlite::{SqliteArguments, SqliteRow},
 };
+use std::time::Duration;
 
 /// A parameter of a statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +64,11 @@ value_from! {
     &[u8] => Bytes, <[u8]>::to_vec;
     String => Text, |v| v;
     &str => Text, str::to_owned;
+}
+
+/// A time in milliseconds, as columns have it; at most so long that the clock can be added to it.
+pub(crate) fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX).min(i64::MAX / 4)
 }
 
 /// The parameters of a statement: anything that is a [`Value`].

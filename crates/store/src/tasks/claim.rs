@@ -128,10 +128,7 @@ impl Transaction {
         if !found.is_empty() {
             return Ok(found);
         }
-        let sql = match self.dialect() {
-            Dialect::Sqlite => LIMITED_SQLITE,
-            Dialect::Postgres => LIMITED_POSTGRES,
-        };
+        let sql = self.dialect().pick(LIMITED_SQLITE, LIMITED_POSTGRES);
         // Who claims from a limited queue does so alone: the row is locked until the transaction ends.
         let Some(row) = self.fetch_optional(sql, args![queue]).await? else { return Ok(Vec::new()) };
         let concurrency: u32 = row.get_uint(0)?;
@@ -180,10 +177,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn next_due(&self, queue: &str) -> Result<Option<Duration>, StoreError> {
-        let sql = match self.dialect() {
-            Dialect::Sqlite => NEXT_SQLITE,
-            Dialect::Postgres => NEXT_POSTGRES,
-        };
+        let sql = self.dialect().pick(NEXT_SQLITE, NEXT_POSTGRES);
         let mut reading = self.begin_read().await?;
         let mut next: Option<Duration> = None;
         for priority in 0..i64::from(PRIORITIES) {

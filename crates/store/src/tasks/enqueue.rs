@@ -3,7 +3,7 @@
 use super::{Enqueued, NewTask, TaskId, now, types};
 use crate::{
     Dialect, StoreError, Transaction,
-    value::{Value, args},
+    value::{Value, args, millis},
 };
 use std::collections::{HashMap, HashSet};
 
@@ -37,10 +37,6 @@ const HOLDER_SQLITE: &str = "SELECT unique_key, id, status FROM tasks \
 const HOLDER_POSTGRES: &str = "SELECT unique_key, id, status FROM tasks \
      WHERE unique_key = ANY ($1::text[]) AND unique_key IS NOT NULL AND status <> 'discarded'";
 
-fn millis(task: &NewTask) -> i64 {
-    i64::try_from(task.delay.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
-}
-
 impl Transaction {
     /// Puts tasks into their queues, in this transaction. A task whose key is taken is not: its place has the one that
     /// took it.
@@ -64,10 +60,7 @@ impl Transaction {
                 break;
             }
             let keys = taken.iter().filter_map(|&at| tasks[at].unique.as_ref()).map(|unique| unique.key.clone());
-            let sql = match self.dialect() {
-                Dialect::Sqlite => HOLDER_SQLITE,
-                Dialect::Postgres => HOLDER_POSTGRES,
-            };
+            let sql = self.dialect().pick(HOLDER_SQLITE, HOLDER_POSTGRES);
             let mut holders = HashMap::new();
             for row in self.fetch_all(sql, vec![Value::Texts(keys.map(Some).collect())]).await? {
                 holders.insert(row.get::<String>(0)?, (types::id(&row, 1)?, row.get::<String>(2)?.parse()?));
@@ -94,7 +87,7 @@ impl Transaction {
                     task.task_type.as_str(),
                     task.queue.as_str(),
                     task.stored_priority(),
-                    millis(task),
+                    millis(task.delay),
                     task.max_attempts.max(1),
                     key(task),
                     key_kept(task),
@@ -116,7 +109,7 @@ impl Transaction {
             texts(&|task| Some(task.task_type.clone())),
             texts(&|task| Some(task.queue.clone())),
             ints(&NewTask::stored_priority),
-            ints(&millis),
+            ints(&|task| millis(task.delay)),
             ints(&|task| i64::from(task.max_attempts.max(1))),
             texts(&key),
             ints(&key_kept),

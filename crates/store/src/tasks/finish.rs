@@ -3,7 +3,7 @@
 use super::{ERRORS_KEPT, TaskId, now, types};
 use crate::{
     Dialect, StoreError, Transaction,
-    value::{Value, args},
+    value::{Value, args, millis},
 };
 use serde_json::Value as Json;
 use std::{collections::HashSet, time::Duration};
@@ -65,16 +65,19 @@ const COMPLETE_SQLITE: &str = concat!(
      unique_key = CASE WHEN key_kept = 1 THEN unique_key END \
      WHERE id = $1 AND claim = $2 RETURNING id"
 );
-const RELEASE_POSTGRES: &str = concat!(
-    "UPDATE tasks SET status = 'queued', worker = NULL, claim = NULL, attempts = attempts - 1, run_at = ",
-    now!(postgres),
-    " + $3 WHERE id = $1 AND claim = $2 RETURNING id"
-);
-const RELEASE_SQLITE: &str = concat!(
-    "UPDATE tasks SET status = 'queued', worker = NULL, claim = NULL, attempts = attempts - 1, run_at = ",
-    now!(sqlite),
-    " + $3 WHERE id = $1 AND claim = $2 RETURNING id"
-);
+
+/// Gives a task back as if it had not been tried.
+macro_rules! released {
+    ($clock:ident) => {
+        concat!(
+            "UPDATE tasks SET status = 'queued', worker = NULL, claim = NULL, attempts = attempts - 1, run_at = ",
+            now!($clock),
+            " + $3 WHERE id = $1 AND claim = $2 RETURNING id"
+        )
+    };
+}
+const RELEASE_POSTGRES: &str = released!(postgres);
+const RELEASE_SQLITE: &str = released!(sqlite);
 
 /// Sets what follows from a try that failed; `$4` is 1 where it was the last one, `$5` the errors.
 macro_rules! failed {
@@ -104,10 +107,6 @@ pub(super) fn with_error(errors: Option<&str>, attempt: i64, at: i64, error: &st
     serde_json::to_string(&errors).map_err(|error| StoreError::Row(error.to_string()))
 }
 
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4).min(i64::MAX / 4)
-}
-
 impl Transaction {
     /// Takes acknowledgements, and answers whose were taken: those of tasks that are still theirs. For the others nothing is
     /// written.
@@ -116,10 +115,9 @@ impl Transaction {
     /// The database failed.
     pub async fn acknowledge(&mut self, all: &[Acknowledgement]) -> Result<HashSet<TaskId>, StoreError> {
         let mut taken = self.complete(all).await?;
-        let (release, fail, tried) = match self.dialect() {
-            Dialect::Sqlite => (RELEASE_SQLITE, FAIL_SQLITE, TRIED_SQLITE),
-            Dialect::Postgres => (RELEASE_POSTGRES, FAIL_POSTGRES, TRIED_POSTGRES),
-        };
+        let (release, fail, tried) = self
+            .dialect()
+            .pick((RELEASE_SQLITE, FAIL_SQLITE, TRIED_SQLITE), (RELEASE_POSTGRES, FAIL_POSTGRES, TRIED_POSTGRES));
         for Acknowledgement { id, claim, outcome } in all {
             let row = match outcome {
                 Outcome::Completed { .. } => continue,

@@ -1,7 +1,10 @@
 //! By hand; and what is deleted by age.
 
 use super::{Status, TaskId, now};
-use crate::{Dialect, Store, StoreError, Transaction, value::args};
+use crate::{
+    Store, StoreError, Transaction,
+    value::{args, millis},
+};
 use std::time::Duration;
 
 /// What somebody has set of a queue.
@@ -42,10 +45,7 @@ impl Transaction {
     /// # Errors
     /// [`StoreError::Duplicate`] where another task has taken its key meanwhile; else the database failed.
     pub async fn retry_task(&mut self, id: TaskId) -> Result<bool, StoreError> {
-        let sql = match self.dialect() {
-            Dialect::Sqlite => RETRY_SQLITE,
-            Dialect::Postgres => RETRY_POSTGRES,
-        };
+        let sql = self.dialect().pick(RETRY_SQLITE, RETRY_POSTGRES);
         Ok(self.execute(sql, args![id.to_string()]).await? == 1)
     }
 
@@ -71,15 +71,11 @@ impl Transaction {
     /// # Errors
     /// The database failed.
     pub async fn delete_old_tasks(&mut self, status: Status, age: Duration, limit: u32) -> Result<u64, StoreError> {
-        let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX / 4);
-        let before = self.now_ms().await?.saturating_sub(age);
+        let before = self.now_ms().await?.saturating_sub(millis(age));
         // Ids begin with the time of their making, 48 bits: what ended before was made before.
         let made = format!("{:012x}", before.max(0));
         let first = format!("{}-{}", &made[..8], &made[8..12]);
-        let sql = match self.dialect() {
-            Dialect::Sqlite => DELETE_OLD_SQLITE,
-            Dialect::Postgres => DELETE_OLD_POSTGRES,
-        };
+        let sql = self.dialect().pick(DELETE_OLD_SQLITE, DELETE_OLD_POSTGRES);
         self.execute(sql, args![first, status.as_str(), before, limit]).await
     }
 }

@@ -77,10 +77,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn ended_tasks(&self, ids: &[TaskId]) -> Result<Vec<TaskId>, StoreError> {
-        let sql = match self.dialect() {
-            Dialect::Sqlite => ENDED_SQLITE,
-            Dialect::Postgres => ENDED_POSTGRES,
-        };
+        let sql = self.dialect().pick(ENDED_SQLITE, ENDED_POSTGRES);
         let ids = Value::Texts(ids.iter().map(|id| Some(id.to_string())).collect());
         self.fetch_all(sql, vec![ids]).await?.iter().map(|row| types::id(row, 0)).collect()
     }

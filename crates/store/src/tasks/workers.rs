@@ -1,7 +1,10 @@
 //! Leases of workers, and what the lost ones held.
 
 use super::{finish::with_error, now};
-use crate::{Dialect, Store, StoreError, Transaction, value::args};
+use crate::{
+    Store, StoreError, Transaction,
+    value::{args, millis},
+};
 use std::time::Duration;
 
 /// Sets or renews a lease, with the clock and the interval of the statement.
@@ -64,16 +67,9 @@ macro_rules! any_lost {
 pub(super) const ANY_LOST_SQLITE: &str = any_lost!(sqlite);
 pub(super) const ANY_LOST_POSTGRES: &str = any_lost!(postgres);
 
-fn millis(time: Duration) -> i64 {
-    i64::try_from(time.as_millis()).unwrap_or(i64::MAX / 4)
-}
-
 impl Transaction {
     fn lease_sql(&self) -> (&'static str, &'static str, &'static str) {
-        match self.dialect() {
-            Dialect::Sqlite => SQLITE,
-            Dialect::Postgres => POSTGRES,
-        }
+        self.dialect().pick(SQLITE, POSTGRES)
     }
 
     /// A worker takes a lease under a name that nobody else has; nothing changes where it has it already.
@@ -116,10 +112,8 @@ impl Transaction {
     /// The database failed.
     pub async fn rescue(&mut self) -> Result<u64, StoreError> {
         self.execute(self.lease_sql().2, Vec::new()).await?;
-        let (lost, give_back) = match self.dialect() {
-            Dialect::Sqlite => (LOST_SQLITE, give_back!(sqlite)),
-            Dialect::Postgres => (LOST_POSTGRES, give_back!(postgres)),
-        };
+        let (lost, give_back) =
+            self.dialect().pick((LOST_SQLITE, give_back!(sqlite)), (LOST_POSTGRES, give_back!(postgres)));
         let mut rescued = 0;
         for row in self.fetch_all(lost, Vec::new()).await? {
             let (id, attempts, most): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -138,10 +132,7 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn has_lost_tasks(&self) -> Result<bool, StoreError> {
-        let sql = match self.dialect() {
-            Dialect::Sqlite => ANY_LOST_SQLITE,
-            Dialect::Postgres => ANY_LOST_POSTGRES,
-        };
+        let sql = self.dialect().pick(ANY_LOST_SQLITE, ANY_LOST_POSTGRES);
         Ok(self.fetch_optional(sql, Vec::new()).await?.is_some())
     }
 }
