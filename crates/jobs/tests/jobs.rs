@@ -1,14 +1,14 @@
 //! Queues and workers on both databases.
 #![allow(missing_docs, reason = "a test binary has no interface")]
 
-use cairn_jobs::{Done, Filter, Jobs, NewTask, QueueSettings, Status, TaskError, Unique, Worker};
+use cairn_jobs::{Done, Filter, Jobs, NewTask, QueueSettings, RunningWorker, Status, TaskError, Unique, Worker};
 use cairn_store::tasks::Schedule;
-use cairn_store::testing::{PostgresServer, sqlite_url};
 use cairn_store::{Store, StoreOptions};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// How long anything may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -29,6 +29,22 @@ fn doubled(payload: &Value) -> Result<Done, TaskError> {
 
 fn doubler(jobs: &Jobs) -> Worker {
     Worker::new(jobs.clone()).queue("q", 2).cpu("double", |claimed| doubled(&claimed.payload))
+}
+
+/// A worker that begins a task and does not end it: it says when it begins, and ends its first task once the last is dropped.
+fn held_up(jobs: Jobs) -> (RunningWorker, oneshot::Receiver<()>, mpsc::Sender<()>) {
+    let (begun, begin) = oneshot::channel();
+    let begun = Mutex::new(Some(begun));
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let worker = Worker::new(jobs).queue("q", 1).cpu("double", move |_| {
+        if let Some(begun) = begun.lock().unwrap().take() {
+            begun.send(()).unwrap();
+            let _ = released.lock().unwrap().recv();
+        }
+        Ok(json!("late").into())
+    });
+    (worker.start(), begin, release)
 }
 
 async fn a_task_is_done_by_another_process(url: String) {
@@ -142,20 +158,7 @@ async fn a_key_counts_over_all_callers(url: String) {
 async fn a_worker_that_stops_gives_back_what_it_has_not_done(url: String) {
     let ours = jobs(&url).await;
     let theirs = jobs(&url).await;
-    let (begun, begin) = tokio::sync::oneshot::channel();
-    let begun = Mutex::new(Some(begun));
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = Mutex::new(released);
-    let worker = Worker::new(theirs)
-        .queue("q", 1)
-        .cpu("double", move |claimed| {
-            if let Some(begun) = begun.lock().unwrap().take() {
-                begun.send(()).unwrap();
-            }
-            let _ = released.lock().unwrap().recv();
-            doubled(&claimed.payload)
-        })
-        .start();
+    let (worker, begin, release) = held_up(theirs);
     let ids = ours.enqueue_all((0..4).map(double).collect()).await.unwrap();
     begin.await.unwrap();
     worker.stop(Duration::from_millis(50)).await;
@@ -175,20 +178,7 @@ async fn a_worker_that_stops_gives_back_what_it_has_not_done(url: String) {
 async fn a_worker_that_lost_its_lease_is_succeeded(url: String) {
     let ours = jobs(&url).await;
     let theirs = jobs(&url).await;
-    let (begun, begin) = tokio::sync::oneshot::channel();
-    let begun = Mutex::new(Some(begun));
-    let (release, released) = std::sync::mpsc::channel::<()>();
-    let released = Mutex::new(released);
-    let slow = Worker::new(theirs)
-        .queue("q", 1)
-        .cpu("double", move |_| {
-            if let Some(begun) = begun.lock().unwrap().take() {
-                begun.send(()).unwrap();
-                let _ = released.lock().unwrap().recv();
-            }
-            Ok(json!("late").into())
-        })
-        .start();
+    let (slow, begin, release) = held_up(theirs);
     let id = ours.enqueue(double(8)).await.unwrap().id;
     begin.await.unwrap();
     // As if the slow one had been away for longer than its lease.
@@ -253,28 +243,7 @@ async fn a_tick_is_enqueued_by_one_worker(url: String) {
     assert!(doubler(&ours).schedule("never", "0 0 30 2 *", double(1)).is_err());
 }
 
-/// Each test on each database.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let directory = tempfile::tempdir().unwrap();
-                super::$name(sqlite_url(directory.path())).await;
-            })*
-        }
-        #[tokio::test(flavor = "multi_thread")]
-        async fn postgres() {
-            let Some(server) = PostgresServer::start() else { return };
-            $(
-                eprintln!(stringify!($name));
-                $name(server.database()).await;
-            )*
-        }
-    };
-}
-on_both! {
+cairn_store::on_both_databases! {
     a_task_is_done_by_another_process,
     every_task_is_done_once_by_whoever_takes_it,
     failures_are_tried_again,

@@ -8,10 +8,7 @@ use cairn_stamp::{
     Calendar, CalendarConfig, Digests, Lookup, StampState, Stamper, StamperConfig, SubmitError,
     ots::{Attestation, Timestamp},
 };
-use cairn_store::{
-    Store, StoreError, StoreOptions,
-    testing::{PostgresServer, sqlite_url},
-};
+use cairn_store::{Store, StoreError, StoreOptions};
 use cairn_wallet::{BuiltTransaction, ChainSource, Payer, PaymentRequest, SendError, SourceError, WalletError};
 use std::{
     collections::{HashMap, HashSet},
@@ -597,32 +594,7 @@ async fn many_digests_are_found_through_merges(url: String) {
     assert_eq!(twice.len(), 2, "posted twice");
     assert!(twice[0].batch < twice[1].batch, "the earliest first");
 }
-
-macro_rules! on_both {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let directory = tempfile::tempdir().unwrap();
-                    super::$case(super::sqlite_url(directory.path())).await;
-                }
-            )*
-        }
-
-        /// One server for all, because starting one takes a second.
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn postgres() {
-            let Some(server) = PostgresServer::start() else { return };
-            $(
-                println!("{}", stringify!($case));
-                $case(server.database()).await;
-            )*
-        }
-    };
-}
-
-on_both!(
+cairn_store::on_both_databases! {
     a_digest_becomes_a_proof,
     a_block_without_it_has_it_replaced_with_what_came_since,
     an_older_version_confirms_and_the_rest_goes_into_the_next_round,
@@ -636,4 +608,4 @@ on_both!(
     a_paused_holder_cannot_write_after_its_successor,
     no_coins_and_no_node_are_told_and_pass,
     many_digests_are_found_through_merges,
-);
+}

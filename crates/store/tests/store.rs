@@ -1,10 +1,6 @@
 //! The store's base on both databases: opening, migrations, transactions, meta, leases.
 
-use cairn_store::{
-    Dialect, Store, StoreError, StoreOptions,
-    leases::holder_token,
-    testing::{PgBouncer, PostgresServer, sqlite_url},
-};
+use cairn_store::{Dialect, Store, StoreError, StoreOptions, leases::holder_token, testing::sqlite_url};
 use std::time::Duration;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -159,37 +155,8 @@ async fn concurrent_writers_lose_no_update(url: String) {
     }
     assert_eq!(store.meta("counter").await.unwrap().unwrap(), 80u64.to_be_bytes());
 }
-
-macro_rules! on_both {
-    ($($case:ident),* $(,)?) => {
-        mod sqlite {
-            $(
-                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-                async fn $case() {
-                    let directory = tempfile::tempdir().unwrap();
-                    super::$case(super::sqlite_url(directory.path())).await;
-                }
-            )*
-        }
-
-        /// One server for all, because starting one takes a second.
-        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-        async fn postgres() {
-            let Some(server) = PostgresServer::start() else { return };
-            $(
-                println!("{}", stringify!($case));
-                $case(server.database()).await;
-            )*
-            let Some(bouncer) = PgBouncer::start(&server) else { return };
-            $(
-                println!("through PgBouncer: {}", stringify!($case));
-                $case(bouncer.url(&server.database())).await;
-            )*
-        }
-    };
-}
-
-on_both!(
+cairn_store::on_both_databases! {
+    through PgBouncer:
     meta_is_kept_and_initialised_once,
     a_dropped_transaction_writes_nothing,
     a_read_transaction_sees_one_state,
@@ -199,7 +166,7 @@ on_both!(
     a_restarted_holder_gets_a_new_fence,
     processes_that_start_together_migrate_once,
     concurrent_writers_lose_no_update,
-);
+}
 
 #[tokio::test]
 async fn a_url_that_is_none_is_refused_without_its_password() {

@@ -3,7 +3,6 @@
 use cairn_store::tasks::{
     Acknowledgement, Claimed, Filter, NewTask, Outcome, Position, QueueSettings, Schedule, Status, TaskId, Unique,
 };
-use cairn_store::testing::{PgBouncer, PostgresServer, sqlite_url};
 use cairn_store::{Store, StoreOptions};
 use serde_json::json;
 use std::time::Duration;
@@ -420,33 +419,8 @@ async fn a_tick_is_taken_once(url: String) {
     assert_eq!(store.schedules().await.unwrap(), []);
 }
 
-/// Each test on each database.
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        mod sqlite {
-            use super::*;
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                let directory = tempfile::tempdir().unwrap();
-                super::$name(sqlite_url(directory.path())).await;
-            })*
-        }
-        #[tokio::test(flavor = "multi_thread")]
-        async fn postgres() {
-            let Some(server) = PostgresServer::start() else { return };
-            $(
-                eprintln!(stringify!($name));
-                $name(server.database()).await;
-            )*
-            let Some(bouncer) = PgBouncer::start(&server) else { return };
-            $(
-                eprintln!("through PgBouncer: {}", stringify!($name));
-                $name(bouncer.url(&server.database())).await;
-            )*
-        }
-    };
-}
-on_both! {
+cairn_store::on_both_databases! {
+    through PgBouncer:
     tasks_are_claimed_once_in_order,
     what_a_claim_passed_by_is_found_from_the_front,
     an_input_is_kept_only_on_request,

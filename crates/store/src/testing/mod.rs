@@ -17,6 +17,45 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Makes functions that take a database's URL into tests: each on a SQLite file of its own, and all of them on databases of one
+/// PostgreSQL server, because starting one takes a second; after `through PgBouncer:` also behind a pooler in transaction mode.
+#[macro_export]
+macro_rules! on_both_databases {
+    (through PgBouncer: $($case:ident),* $(,)?) => {
+        $crate::on_both_databases! { @server [
+            let Some(bouncer) = $crate::testing::PgBouncer::start(&server) else { return };
+            $(
+                eprintln!("through PgBouncer: {}", stringify!($case));
+                $case(bouncer.url(&server.database())).await;
+            )*
+        ] server $($case),* }
+    };
+    (@server [$($more:tt)*] $server:ident $($case:ident),*) => {
+        mod sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $case() {
+                    let directory = tempfile::tempdir().unwrap();
+                    super::$case($crate::testing::sqlite_url(directory.path())).await;
+                }
+            )*
+        }
+
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn postgres() {
+            let Some($server) = $crate::testing::PostgresServer::start() else { return };
+            $(
+                eprintln!(stringify!($case));
+                $case($server.database()).await;
+            )*
+            $($more)*
+        }
+    };
+    ($($case:ident),* $(,)?) => {
+        $crate::on_both_databases! { @server [] server $($case),* }
+    };
+}
+
 /// Where Debian puts the server's binaries.
 const BINARIES: &[&str] = &["/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/15/bin"];
 
